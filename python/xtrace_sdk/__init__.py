@@ -1,0 +1,1 @@
+"""Vector search that the server cannot read."""

@@ -1,0 +1,145 @@
+"""Types of the compiled core. Big numbers are Python ints; batches are C-contiguous NumPy arrays.
+
+A ciphertext is a row of ``width = ceil(bits(n**2) / 8)`` bytes, little-endian. `threads=0` means all
+cores. `progress(done, total)` is called from the calling thread between slices of the batch. Every call
+on a batch releases the GIL and stops within a second of Ctrl-C. Nothing here can be pickled or copied.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+
+def kernels() -> list[str]:
+    """Names of the kernels that can run on this machine, fastest first; the last is ``portable``."""
+
+def kernel() -> str:
+    """Name of the kernel in use. Raises KernelError if XTRACE_KERNEL names one that cannot run here."""
+
+def max_threads() -> int:
+    """Number of threads that ``threads=0`` stands for."""
+
+class PublicKey:
+    """Public values of a Paillier key. `g_n` (g**n mod n**2) is None for plain Paillier keys."""
+
+    def __init__(self, n: int, g: int, g_n: int | None = None) -> None:
+        """Raises InputError for values out of range."""
+    @property
+    def n(self) -> int: ...
+    @property
+    def g(self) -> int: ...
+    @property
+    def g_n(self) -> int | None: ...
+    @property
+    def n_squared(self) -> int: ...
+    @property
+    def width(self) -> int:
+        """Bytes of one ciphertext."""
+
+class SecretKey:
+    """A key pair, held in locked memory that is wiped on close and on destruction."""
+
+    @staticmethod
+    def generate(key_len: int, alpha_len: int | None = None, *, allow_insecure: bool = False) -> SecretKey:
+        """A key with a secret subgroup of order alpha ("Paillier-Lookup").
+
+        `key_len` is the bit length of each prime, `alpha_len` that of a_p*a_q (default by key_len).
+        Raises WeakKeyError below the floors unless `allow_insecure`.
+        """
+    @staticmethod
+    def generate_plain(key_len: int, *, allow_insecure: bool = False) -> SecretKey:
+        """A plain Paillier key (g = 1 + n)."""
+    @staticmethod
+    def load(
+        public: PublicKey, phi: int, inverse: int, a: int | None = None, *, allow_insecure: bool = False
+    ) -> SecretKey:
+        """From stored values: `inverse` is ``inv`` (plain) or ``g_a_inv`` (subgroup key, which has `a`).
+
+        Raises KeyMismatchError when the values do not belong together, WeakKeyError below the loading floors.
+        """
+    @property
+    def public(self) -> PublicKey: ...
+    @property
+    def key_len(self) -> int: ...
+    @property
+    def alpha_len(self) -> int | None:
+        """Bits of a_p*a_q; None for plain keys."""
+    @property
+    def phi(self) -> int: ...
+    @property
+    def a(self) -> int | None: ...
+    @property
+    def inverse(self) -> int: ...
+    def close(self) -> None:
+        """Wipe the key. Later use raises NotLoadedError."""
+
+class HammingEncryptor:
+    """Encrypts binary vectors of a fixed dimension; owns the fixed-base tables.
+
+    With a SecretKey it takes the owner's path (CRT, fresh exponents uniform modulo a_p and a_q), with a
+    PublicKey the public one (exponent uniform in [0, 2**(alpha_len+128))).
+    """
+
+    def __init__(self, key: SecretKey | PublicKey, dimensions: int) -> None: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def encrypt(
+        self, bits: NDArray[np.uint8], *, threads: int = 0, progress: Progress | None = None
+    ) -> NDArray[np.uint8]:
+        """bits (N, dimensions) of 0 and 1 -> ciphertexts (N, chunks, width).
+
+        Raises InputError naming the first offending row for a wrong shape or a value that is not a bit.
+        """
+
+class HammingDecoder:
+    """Decodes products of an encrypted vector and an encrypted query to Hamming distances."""
+
+    def __init__(self, key: SecretKey, dimensions: int) -> None:
+        """Raises InputError when the key's modulus is too small for exact distances."""
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def chunks(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def sides(self) -> int:
+        """1 when the larger prime alone decides the plaintext, else 2."""
+    def decode(
+        self, rows: NDArray[np.uint8], *, threads: int = 0, progress: Progress | None = None
+    ) -> NDArray[np.int32]:
+        """ciphertexts (N, chunks, width) -> distances (N,), exact.
+
+        Raises CiphertextError naming the first offending row: zero, not below n**2, or not well formed.
+        """
+    def decrypt(self, rows: NDArray[np.uint8], *, threads: int = 0) -> list[int]:
+        """ciphertexts (N, width) -> plaintexts modulo n (always both primes and CRT)."""
+
+class Multiplier:
+    """The server's only operation: products modulo n**2. Holds public values only."""
+
+    def __init__(self, n_squared: int) -> None:
+        """Raises InputError unless n_squared is odd and greater than one."""
+    @property
+    def width(self) -> int: ...
+    def products(
+        self,
+        query: NDArray[np.uint8],
+        rows: NDArray[np.uint8],
+        *,
+        out: NDArray[np.uint8] | None = None,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """query (chunks, width) times each of rows (N, chunks, width), chunk by chunk -> (N, chunks, width).
+
+        Any row bytes are accepted and taken modulo n**2; `out` may be `rows` itself.
+        """
+    def out_of_range(self, rows: NDArray[np.uint8]) -> int:
+        """Index along the first axis of the first row holding 0 or a value >= n**2; -1 if all are in (0, n**2)."""
