@@ -1,0 +1,319 @@
+"""Request and response bytes: what client and server agree on, and nothing else.
+
+A batch of ciphertexts is one C-contiguous ``uint8`` array ``(N, chunks, width)``, each ciphertext an unsigned
+little-endian integer of ``width`` bytes (`ciphertext_width`). It travels in three forms:
+
+``base64``    inside JSON (insert, update, fetch, query). One padded standard-alphabet string per ciphertext.
+              Writers send the full width; readers also take fewer bytes, the missing high ones being zero.
+
+``msgpack``   the answer to a search that every client reads::
+
+                  [ [ [bin, ...chunks of them], chunk_id ], ...N of them ]
+
+              Chunk ids are always written as nine bytes (uint 64), so that a row has a fixed length.
+
+``columns``   the answer to a search for clients that ask for it (``Accept: application/vnd.xtrace.columns``),
+              all integers little-endian, read without a copy::
+
+                  offset 0    4 bytes  b"XTC1"
+                         4    uint32   chunks
+                         8    uint32   width
+                        12    uint32   0
+                        16    uint64   N
+                        24    uint64   0
+                        32    int64[N]              chunk ids, ascending
+                  32 + 8*N    uint8[N, chunks, width]
+"""
+
+from __future__ import annotations
+
+import json
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import InputError
+
+API_KEY_HEADER: Final = "x-api-key"
+ADMIN_KEY_HEADER: Final = "x-xtrace-key"
+ORG_ID_HEADER: Final = "x-xtrace-org-id"
+IDEMPOTENCY_KEY_HEADER: Final = "idempotency-key"
+REQUEST_ID_HEADER: Final = "x-request-id"
+
+JSON: Final = "application/json"
+MSGPACK: Final = "application/x-msgpack"
+COLUMNS: Final = "application/vnd.xtrace.columns"
+
+# Data plane. The server's routes and the client's addresses are both made from these.
+CHUNKS: Final = "/v1/chunk/{org_id}"
+CHUNKS_META: Final = "/v1/chunk/meta/{org_id}"
+CHUNKS_META_PAGE: Final = "/v1/chunk/meta/page/{org_id}"
+CHUNKS_BY_META: Final = "/v1/chunk/by-meta/{org_id}"
+HAMMING: Final = "/v1/compute_hamming/{org_id}"
+CONTEXTS: Final = "/v1/exec_context/{org_id}"
+CONTEXT: Final = "/v1/exec_context/{org_id}/{context_id}"
+KB_CONTEXTS: Final = "/v1/exec_context/{org_id}/{kb_id}/context"
+CONTEXT_KBS: Final = "/v1/exec_context/{org_id}/{context_id}/kb"
+KB_BIND: Final = "/v1/exec_context/{org_id}/{kb_id}/bind/{context_id}"
+# Admin plane, relative to the admin base URL (``…/api``); the server also answers without ``/api``.
+KBS: Final = "/v1/kbs"
+KB: Final = "/v1/kbs/{kb_id}"
+KEYS: Final = "/v1/keys"
+KEY_PERMISSIONS: Final = "/v1/keys/{key_hash}/permissions"
+KEY_PERMISSION: Final = "/v1/keys/{key_hash}/permissions/{kb_id}"
+KEY_REVOKE: Final = "/v1/keys/{key_hash}/status/revoke"
+HEALTH: Final = "/health"
+HEALTH_DETAILED: Final = "/health/detailed"
+
+TAGS: Final = ("tag1", "tag2", "tag3", "tag4", "tag5")
+FACETS: Final = "facets"
+PROJECTIONS: Final = ("chunk_id", "chunk_content", "index", "name", "meta_data", "key", *TAGS, FACETS)
+
+# Rights of an API key on a knowledge base: cumulative bits.
+READ: Final = 1
+WRITE: Final = 3
+DELETE: Final = 7
+
+_COLUMNS_MAGIC: Final = b"XTC1"
+_COLUMNS_HEADER: Final = 32
+
+
+def path(template: str, **parts: str) -> str:
+    """Fill a path template of this module, quoting every part (a slash in an id becomes ``%2F``)."""
+    return template.format(**{name: quote(part, safe="") for name, part in parts.items()})
+
+
+def ciphertext_width(n_squared: int) -> int:
+    """Bytes of one ciphertext: ``ceil(bits(n_squared) / 8)``."""
+    return (n_squared.bit_length() + 7) // 8
+
+
+# base64 inside JSON
+
+
+def encode_rows(rows: NDArray[np.uint8]) -> list[list[str]]:
+    """Ciphertexts (N, chunks, width) -> N lists of `chunks` base64 strings, each of full width."""
+    count, chunks, width = rows.shape
+    data = rows.tobytes()
+    strings = [
+        b2a_base64(data[start : start + width], newline=False).decode("ascii")
+        for start in range(0, count * chunks * width, width)
+    ]
+    return [strings[start : start + chunks] for start in range(0, count * chunks, chunks)]
+
+
+def decode_rows(
+    index: Sequence[Sequence[str]], *, chunks: int, width: int, field: str = "index[{row}]"
+) -> NDArray[np.uint8]:
+    """N lists of `chunks` base64 strings -> ciphertexts (N, chunks, width), writable.
+
+    `field` names a row in messages; ``{row}`` in it is replaced by the row's number. Raises InputError
+    naming the first string that is not base64 or longer than `width` bytes, or the first row that does not
+    have `chunks` strings.
+    """
+    try:
+        if all(len(row) == chunks for row in index):
+            raw = [a2b_base64(text, strict_mode=True) for row in index for text in row]
+            if all(len(one) == width for one in raw):
+                return _as_rows(bytearray().join(raw), len(index), chunks, width)
+    except (Base64Error, TypeError, ValueError):
+        pass  # the careful reader below finds out which string it is
+    raw = [one for number, row in enumerate(index) for one in _decode_row(row, chunks, width, field, number)]
+    return _as_rows(bytearray().join(raw), len(index), chunks, width)
+
+
+def _decode_row(row: Any, chunks: int, width: int, field: str, number: int) -> list[bytes]:
+    name = field.format(row=number)
+    if isinstance(row, str) or not isinstance(row, Sequence):
+        raise InputError(f"{name}: expected a list of {chunks} base64 strings")
+    if len(row) != chunks:
+        raise InputError(f"{name}: expected {chunks} ciphertexts, got {len(row)}")
+    decoded = []
+    for position, text in enumerate(row):
+        if not isinstance(text, str):
+            raise InputError(f"{name}[{position}]: expected a base64 string")
+        try:
+            one = a2b_base64(text, strict_mode=True)
+        except (Base64Error, ValueError):
+            raise InputError(f"{name}[{position}]: not valid base64") from None
+        if len(one) > width:
+            raise InputError(f"{name}[{position}]: {len(one)} bytes, a ciphertext has at most {width}")
+        decoded.append(one.ljust(width, b"\0"))
+    return decoded
+
+
+def _as_rows(data: bytearray, count: int, chunks: int, width: int) -> NDArray[np.uint8]:
+    return np.frombuffer(data, dtype=np.uint8).reshape(count, chunks, width)
+
+
+# Answers to a search
+
+Block = tuple[NDArray[np.int64], NDArray[np.uint8]]
+
+
+def pack_distances(count: int, chunks: int, width: int, blocks: Iterable[Block]) -> Iterator[bytes]:
+    """Blocks of (ids (M,), products (M, chunks, width)), `count` rows in all -> msgpack, in pieces."""
+    yield _array_header(count)
+    template = np.frombuffer(_msgpack_row(chunks, width), dtype=np.uint8)
+    first = 1 + len(_array_header(chunks))
+    for ids, rows in blocks:
+        packed = np.empty((ids.size, template.size), dtype=np.uint8)
+        packed[:] = template
+        for chunk in range(chunks):
+            at = first + chunk * (5 + width) + 5
+            packed[:, at : at + width] = rows[:, chunk]
+        packed[:, -8:] = ids.astype(">u8").view(np.uint8).reshape(-1, 8)
+        yield packed.tobytes()
+
+
+def pack_columns(
+    ids: NDArray[np.int64], chunks: int, width: int, blocks: Iterable[NDArray[np.uint8]]
+) -> Iterator[bytes]:
+    """All ids (N,) and blocks of products (M, chunks, width) in that order -> columns, in pieces."""
+    header = bytearray(_COLUMNS_HEADER)
+    header[:4] = _COLUMNS_MAGIC
+    header[4:12] = np.array([chunks, width], dtype="<u4").tobytes()
+    header[16:24] = np.array([ids.size], dtype="<u8").tobytes()
+    yield bytes(header) + ids.astype("<i8").tobytes()
+    for rows in blocks:
+        yield rows.tobytes()
+
+
+def unpack_distances(body: bytes, content_type: str, *, chunks: int, width: int) -> Block:
+    """A search's answer -> (ids (N,), products (N, chunks, width)), in the order sent.
+
+    Takes msgpack, columns (without a copy: the arrays are read-only) and JSON, by `content_type`. Raises
+    InputError when the body is not such an answer or a ciphertext does not fit into `width` bytes.
+    """
+    if COLUMNS in content_type:
+        return _unpack_columns(body, chunks, width)
+    if MSGPACK in content_type:
+        fixed = _unpack_fixed(body, chunks, width)
+        if fixed is not None:
+            return fixed
+        try:
+            return _from_entries(msgpack.unpackb(body), chunks, width)
+        except (msgpack.UnpackException, msgpack.exceptions.ExtraData, ValueError) as error:
+            raise InputError(f"distances: not a msgpack answer: {error}") from None
+    try:
+        return _from_entries(json.loads(body), chunks, width)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"distances: not a JSON answer: {error}") from None
+
+
+def _unpack_columns(body: bytes, chunks: int, width: int) -> Block:
+    if len(body) < _COLUMNS_HEADER or body[:4] != _COLUMNS_MAGIC:
+        raise InputError("distances: not a columnar answer")
+    sent_chunks, sent_width = (int(value) for value in np.frombuffer(body, "<u4", 2, offset=4))
+    count = int(np.frombuffer(body, "<u8", 1, offset=16)[0])
+    if (sent_chunks, sent_width) != (chunks, width):
+        raise InputError(
+            f"distances: {sent_chunks} ciphertexts of {sent_width} bytes a row, expected {chunks} of {width}"
+        )
+    rows_at = _COLUMNS_HEADER + 8 * count
+    if len(body) != rows_at + count * chunks * width:
+        raise InputError(f"distances: truncated after {len(body)} bytes")
+    ids = np.frombuffer(body, "<i8", count, offset=_COLUMNS_HEADER).astype(np.int64, copy=False)
+    rows = np.frombuffer(body, np.uint8, offset=rows_at) if count else np.empty(0, np.uint8)
+    return ids, rows.reshape(count, chunks, width)
+
+
+def _unpack_fixed(body: bytes, chunks: int, width: int) -> Block | None:
+    """Rows exactly as `pack_distances` writes them, or None: then the general reader decides."""
+    if not body:
+        return None
+    header = {0xDC: 3, 0xDD: 5}.get(body[0], 1)
+    template = np.frombuffer(_msgpack_row(chunks, width), dtype=np.uint8)
+    count, rest = divmod(len(body) - header, template.size)
+    if rest or body[:header] != _array_header(count):
+        return None
+    packed = np.frombuffer(body, np.uint8, offset=header) if count else np.empty(0, np.uint8)
+    packed = packed.reshape(count, template.size)
+    rows = np.empty((count, chunks, width), dtype=np.uint8)
+    at = 1 + len(_array_header(chunks))
+    if (packed[:, :at] != template[:at]).any() or (packed[:, -9] != template[-9]).any():
+        return None
+    if (packed[:, -8] >= 0x80).any():  # an id that int64 cannot hold
+        return None
+    for chunk in range(chunks):
+        if (packed[:, at : at + 5] != template[at : at + 5]).any():
+            return None
+        rows[:, chunk] = packed[:, at + 5 : at + 5 + width]
+        at += 5 + width
+    ids = np.ascontiguousarray(packed[:, -8:]).view(">u8").reshape(count).astype(np.int64)
+    return ids, rows
+
+
+def _from_entries(entries: Any, chunks: int, width: int) -> Block:
+    if not isinstance(entries, list):
+        raise InputError("distances: expected an array")
+    ids = np.empty(len(entries), dtype=np.int64)
+    raw: list[bytes] = []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[0], list):
+            raise InputError(f"distances[{number}]: expected [[ciphertext, ...], chunk_id]")
+        ciphertexts, chunk_id = entry[0], entry[1]
+        if isinstance(chunk_id, bool) or not isinstance(chunk_id, int) or not 0 <= chunk_id < 1 << 63:
+            raise InputError(f"distances[{number}][1]: expected a chunk id")
+        if len(ciphertexts) != chunks:
+            raise InputError(f"distances[{number}][0]: expected {chunks} ciphertexts, got {len(ciphertexts)}")
+        ids[number] = chunk_id
+        raw.extend(_ciphertext_bytes(one, width, f"distances[{number}][0]") for one in ciphertexts)
+    return ids, _as_rows(bytearray().join(raw), len(entries), chunks, width)
+
+
+def _ciphertext_bytes(value: Any, width: int, name: str) -> bytes:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0 or value.bit_length() > 8 * width:
+            raise InputError(f"{name}: not an unsigned integer of at most {width} bytes")
+        return value.to_bytes(width, "little")
+    if not isinstance(value, bytes):
+        raise InputError(f"{name}: expected binary data or an integer")
+    if any(value[width:]):
+        raise InputError(f"{name}: longer than {width} bytes")
+    return value[:width].ljust(width, b"\0")
+
+
+def _array_header(count: int) -> bytes:
+    if count < 16:
+        return bytes([0x90 | count])
+    return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
+
+
+def _msgpack_row(chunks: int, width: int) -> bytes:
+    """One row of the msgpack answer with zeros for the ciphertexts and the id."""
+    ciphertext = b"\xc6" + width.to_bytes(4, "big") + bytes(width)
+    return b"\x92" + _array_header(chunks) + ciphertext * chunks + b"\xcf" + bytes(8)
+
+
+# Errors
+
+
+def error_body(status: int, kind: str, message: str, request_id: str) -> dict[str, Any]:
+    """The one shape of every JSON error; `kind` is a stable snake_case name."""
+    return {
+        "message": message,
+        "error": {"message": message, "code": status, "type": kind},
+        "request_id": request_id,
+    }
+
+
+def read_error(body: bytes) -> tuple[str, str | None]:
+    """(message, request id or None) of an error's body; any body at all gives some message."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text[:500], None
+    if not isinstance(parsed, dict):
+        return text[:500], None
+    inner = parsed.get("error")
+    message = parsed.get("message") or (inner.get("message") if isinstance(inner, dict) else inner)
+    request_id = parsed.get("request_id")
+    return str(message or text[:500]), request_id if isinstance(request_id, str) else None

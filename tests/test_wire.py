@@ -1,0 +1,187 @@
+"""The bytes between client and server, read and written by hand."""
+
+import base64
+import json
+import struct
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from xtrace_sdk import wire
+from xtrace_sdk.errors import InputError
+
+shapes = st.tuples(st.integers(0, 40), st.integers(1, 3), st.integers(1, 40))
+batches = shapes.flatmap(lambda shape: arrays(np.uint8, shape))
+
+
+def some_rows(count: int, chunks: int = 1, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, chunks, width), dtype=np.uint8)
+
+
+def ids_for(rows: np.ndarray) -> np.ndarray:
+    return np.cumsum(np.arange(1, len(rows) + 1), dtype=np.int64) * 1_234_567_890
+
+
+def blocks_of(ids: np.ndarray, rows: np.ndarray, size: int) -> list[wire.Block]:
+    return [(ids[at : at + size], rows[at : at + size]) for at in range(0, len(ids), size)]
+
+
+def test_path_quotes_every_part() -> None:
+    path = wire.path(wire.KB_BIND, org_id="o", kb_id="a/b", context_id="c?d")
+    assert path == "/v1/exec_context/o/a%2Fb/bind/c%3Fd"
+
+
+@given(batches)
+def test_base64_round_trip(rows: np.ndarray) -> None:
+    _, chunks, width = rows.shape
+    encoded = wire.encode_rows(rows)
+    assert all(len(base64.b64decode(text)) == width for row in encoded for text in row)
+    assert np.array_equal(wire.decode_rows(encoded, chunks=chunks, width=width), rows)
+
+
+def test_minimal_width_known_answers() -> None:
+    """The strings of the original client: 813663356430, 258 and 0, without leading zero bytes."""
+    decoded = wire.decode_rows([["DoYdcr0="], ["AgE="], [""]], chunks=1, width=6)
+    values = [int.from_bytes(row.tobytes(), "little") for row in decoded[:, 0]]
+    assert values == [813663356430, 258, 0]
+
+
+@pytest.mark.parametrize(
+    ("index", "named"),
+    [
+        ([["AAAAAAAAAAA="], ["AAAAAAAAAAA=", "AA=="]], "chunks[1].index: expected 1 ciphertexts, got 2"),
+        ([[]], "chunks[0].index: expected 1 ciphertexts, got 0"),
+        ([["AAAAAAAAAAA"]], "chunks[0].index[0]: not valid base64"),
+        ([["AAAA\nAAAAAAA="]], "chunks[0].index[0]: not valid base64"),
+        ([["ä"]], "chunks[0].index[0]: not valid base64"),
+        ([[7]], "chunks[0].index[0]: expected a base64 string"),
+        (["AA=="], "chunks[0].index: expected a list"),
+        ([None], "chunks[0].index: expected a list"),
+        ([["AAAAAAAAAAAA"]], "chunks[0].index[0]: 9 bytes, a ciphertext has at most 8"),
+    ],
+)
+def test_base64_refusals_name_the_string(index: list[list[str]], named: str) -> None:
+    with pytest.raises(InputError) as refused:
+        wire.decode_rows(index, chunks=1, width=8, field="chunks[{row}].index")
+    assert str(refused.value).startswith(named)
+
+
+@given(batches, st.integers(1, 7))
+def test_msgpack_round_trip(rows: np.ndarray, size: int) -> None:
+    count, chunks, width = rows.shape
+    ids = ids_for(rows)
+    body = b"".join(wire.pack_distances(count, chunks, width, blocks_of(ids, rows, size)))
+    read_ids, read_rows = wire.unpack_distances(body, wire.MSGPACK, chunks=chunks, width=width)
+    assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+@pytest.mark.parametrize("chunks", [1, 2, 16])
+def test_msgpack_is_what_any_reader_reads(count: int, chunks: int) -> None:
+    rows = some_rows(count, chunks, 3)
+    ids = ids_for(rows)
+    body = b"".join(wire.pack_distances(count, chunks, 3, blocks_of(ids, rows, 10_000)))
+    expected = [[[one.tobytes() for one in row], int(number)] for number, row in zip(ids, rows, strict=True)]
+    assert msgpack.unpackb(body, raw=False) == expected
+
+
+def test_general_msgpack_is_read() -> None:
+    """Other servers: short ids, any width, padding, further elements in a row."""
+    body = msgpack.packb([[[b"\x01"], 1], [[b"\x02\x03\0\0\0\0"], 70_000, {"later": True}]])
+    ids, rows = wire.unpack_distances(body, "application/x-msgpack; charset=binary", chunks=1, width=4)
+    assert ids.tolist() == [1, 70_000]
+    assert rows.tolist() == [[[1, 0, 0, 0]], [[2, 3, 0, 0]]]
+
+
+def test_json_integers_are_read() -> None:
+    body = json.dumps([[[258, 1], 9]]).encode()
+    ids, rows = wire.unpack_distances(body, wire.JSON, chunks=2, width=2)
+    assert ids.tolist() == [9] and rows.tolist() == [[[2, 1], [1, 0]]]
+
+
+@given(batches, st.integers(1, 7))
+def test_columns_round_trip(rows: np.ndarray, size: int) -> None:
+    count, chunks, width = rows.shape
+    ids = ids_for(rows)
+    pieces = wire.pack_columns(ids, chunks, width, [rows[at : at + size] for at in range(0, count, size)])
+    body = b"".join(pieces)
+    read_ids, read_rows = wire.unpack_distances(body, wire.COLUMNS, chunks=chunks, width=width)
+    assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
+
+
+def test_columns_by_hand() -> None:
+    rows = np.array([[[1, 2]], [[3, 4]]], dtype=np.uint8)
+    body = b"".join(wire.pack_columns(np.array([5, 6]), 1, 2, [rows]))
+    assert body == struct.pack("<4sIIIQQqq", b"XTC1", 1, 2, 0, 2, 0, 5, 6) + bytes([1, 2, 3, 4])
+
+
+def test_columns_are_not_copied() -> None:
+    rows = some_rows(3)
+    body = b"".join(wire.pack_columns(np.array([1, 2, 3]), 1, 8, [rows]))
+    ids, read = wire.unpack_distances(body, wire.COLUMNS, chunks=1, width=8)
+    assert np.shares_memory(read, np.frombuffer(body, np.uint8))
+    assert np.shares_memory(ids, np.frombuffer(body, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", wire.MSGPACK),
+        (b"\xc1", wire.MSGPACK),
+        (msgpack.packb({}), wire.MSGPACK),
+        (msgpack.packb([[b"\0", 1]]), wire.MSGPACK),
+        (msgpack.packb([[["text"], 1]]), wire.MSGPACK),
+        (msgpack.packb([[[b"\0"], -1]]), wire.MSGPACK),
+        (msgpack.packb([[[b"\0"], True]]), wire.MSGPACK),
+        (msgpack.packb([[[b"\0"], 1 << 63]]), wire.MSGPACK),
+        (b"\x91\x92\x91\xc6\0\0\0\x08" + bytes(8) + b"\xcf" + b"\xff" * 8, wire.MSGPACK),
+        (msgpack.packb([[[b"\0", b"\0"], 1]]), wire.MSGPACK),
+        (msgpack.packb([[[bytes(8) + b"\1"], 1]]), wire.MSGPACK),
+        (msgpack.packb([]) + b"\0", wire.MSGPACK),
+        (b"{", wire.JSON),
+        (b"\xff", wire.JSON),
+        (b"[[[-1], 1]]", wire.JSON),
+        (b'[[["1"], 1]]', wire.JSON),
+        (b"[[[18446744073709551616], 1]]", wire.JSON),
+        (b"XTC1", wire.COLUMNS),
+        (b"XTC2" + bytes(28), wire.COLUMNS),
+        (struct.pack("<4sIIIQQ", b"XTC1", 2, 8, 0, 0, 0), wire.COLUMNS),
+        (struct.pack("<4sIIIQQ", b"XTC1", 1, 8, 0, 1, 0), wire.COLUMNS),
+        (struct.pack("<4sIIIQQ", b"XTC1", 1, 8, 0, 2**61, 0), wire.COLUMNS),
+    ],
+)
+def test_bad_answers_are_refused(body: bytes, content_type: str) -> None:
+    with pytest.raises(InputError, match=r"^distances"):
+        wire.unpack_distances(body, content_type, chunks=1, width=8)
+
+
+@given(st.binary(max_size=80), st.sampled_from([wire.MSGPACK, wire.JSON, wire.COLUMNS]))
+def test_no_body_crashes_the_reader(body: bytes, content_type: str) -> None:
+    try:
+        ids, rows = wire.unpack_distances(body, content_type, chunks=1, width=8)
+    except InputError:
+        return
+    assert rows.shape == (ids.size, 1, 8)
+
+
+def test_error_round_trip() -> None:
+    body = json.dumps(wire.error_body(404, "not_found", "no such knowledge base", "r1")).encode()
+    assert wire.read_error(body) == ("no such knowledge base", "r1")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"Bad Gateway", "Bad Gateway"),
+        (b'{"error": "text"}', "text"),
+        (b'{"error": {"message": "inner"}}', "inner"),
+        (b"[1]", "[1]"),
+        (b"\xff", "\ufffd"),
+    ],
+)
+def test_any_error_body_gives_a_message(body: bytes, message: str) -> None:
+    assert wire.read_error(body) == (message, None)
