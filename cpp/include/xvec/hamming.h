@@ -1,0 +1,110 @@
+// Binary vectors under Paillier encryption: encrypt them, let a server multiply them by a query, decode distances.
+//
+// A vector of d bits is cut into chunks of at most key_len bits; chunk values are P(v) = sum of v_i * 4^(d-1-i),
+// so that the sum of two has fields 0, 1 or 2 and the Hamming distance is the number of fields equal to 1.
+// Batches are contiguous: bits (count, d) of bytes 0 and 1; ciphertexts (count, chunks, width) little-endian.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "xvec/paillier.h"
+
+namespace xvec {
+
+// Options of one call on a batch.
+struct Batch {
+  int threads = 0;  // 0: max_threads()
+  // Called by the calling thread between slices with (rows done, rows in all); returning false stops the call,
+  // which then throws Interrupted. Output rows are unspecified after that.
+  std::function<bool(std::size_t, std::size_t)> progress = {};
+};
+
+class Interrupted : public std::runtime_error {
+ public:
+  Interrupted() : std::runtime_error("interrupted") {}
+};
+
+// Encrypts with the secret key (owner's path, by CRT) or with the public key alone.
+class HammingEncryptor {
+ public:
+  // Throws std::invalid_argument for dimensions = 0.
+  HammingEncryptor(const SecretKey& key, std::size_t dimensions);
+  HammingEncryptor(const PublicKey& key, std::size_t dimensions);
+  ~HammingEncryptor();
+  HammingEncryptor(HammingEncryptor&&) noexcept;
+  HammingEncryptor& operator=(HammingEncryptor&&) noexcept;
+
+  [[nodiscard]] std::size_t dimensions() const noexcept;
+  [[nodiscard]] std::size_t chunks() const noexcept;
+  [[nodiscard]] std::size_t width() const noexcept;
+
+  // bits: count * dimensions bytes; out: count * chunks * width bytes.
+  // Throws std::invalid_argument naming the first row that holds anything but 0 and 1.
+  void encrypt(std::span<const std::uint8_t> bits, std::span<std::uint8_t> out, const Batch& batch = {}) const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+// Whether exponentiations run a fixed schedule, or one that depends on the key (never on the data).
+enum class Schedule { constant, vartime };
+
+class HammingDecoder {
+ public:
+  // Throws std::invalid_argument when sums of that many fields do not fit the key's modulus.
+  HammingDecoder(const SecretKey& key, std::size_t dimensions, Schedule schedule = Schedule::constant);
+  ~HammingDecoder();
+  HammingDecoder(HammingDecoder&&) noexcept;
+  HammingDecoder& operator=(HammingDecoder&&) noexcept;
+
+  [[nodiscard]] std::size_t dimensions() const noexcept;
+  [[nodiscard]] std::size_t chunks() const noexcept;
+  [[nodiscard]] std::size_t width() const noexcept;
+  // 1 when the larger prime alone decides the plaintext, 2 when both and CRT are needed.
+  [[nodiscard]] int sides() const noexcept;
+
+  // rows: count * chunks * width bytes; distances: count. Throws InvalidCiphertext.
+  void decode(std::span<const std::uint8_t> rows, std::span<std::int32_t> distances, const Batch& batch = {}) const;
+
+  // rows: count * width bytes; plaintexts: count * plaintext_width() bytes, modulo n. Throws InvalidCiphertext.
+  void decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts, const Batch& batch = {}) const;
+  [[nodiscard]] std::size_t plaintext_width() const noexcept;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+// The server's only operation; holds public values only.
+class Multiplier {
+ public:
+  // n_squared odd and > 1, else std::invalid_argument.
+  explicit Multiplier(Number n_squared);
+  ~Multiplier();
+  Multiplier(Multiplier&&) noexcept;
+  Multiplier& operator=(Multiplier&&) noexcept;
+
+  [[nodiscard]] std::size_t width() const noexcept;
+
+  // query: chunks * width bytes; rows and out: count * chunks * width bytes, and may be the same memory.
+  // out[i][j] = rows[i][j] * query[j] mod n². Any bytes are accepted and taken modulo n².
+  void products(std::span<const std::uint8_t> query, std::span<const std::uint8_t> rows, std::span<std::uint8_t> out,
+                const Batch& batch = {}) const;
+
+  // Index of the first of the width-byte values that is 0 or >= n²; -1 if all are in range.
+  [[nodiscard]] std::ptrdiff_t out_of_range(std::span<const std::uint8_t> values) const noexcept;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace xvec
