@@ -29,6 +29,6 @@ else()
   set(XVEC_GMP_LIBRARY "${gmpy2_gmp}" CACHE FILEPATH "GMP's shared library" FORCE)
 endif()
 
-add_library(xvec::gmp UNKNOWN IMPORTED)
+add_library(xvec::gmp SHARED IMPORTED)
 set_target_properties(xvec::gmp PROPERTIES IMPORTED_LOCATION "${XVEC_GMP_LIBRARY}"
                                            INTERFACE_INCLUDE_DIRECTORIES "${XVEC_GMP_INCLUDE_DIR}")
