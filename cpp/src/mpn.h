@@ -1,0 +1,56 @@
+// Fixed-length arithmetic on 64-bit limbs, least significant first: the portable kernel's instructions.
+// Thin wrappers of GMP's mpn layer (gmp.cpp). Operand lengths are the only thing that the time of these functions
+// depends on, except where a name ends in _vartime.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xvec {
+
+using Limb = std::uint64_t;
+
+namespace mpn {
+
+// Limbs of scratch space that multiply() and square() need for operands of n limbs.
+std::size_t multiply_scratch(std::size_t n) noexcept;
+
+// r[0..2n) = a * b. r overlaps neither a nor b.
+void multiply(Limb* r, const Limb* a, const Limb* b, std::size_t n, Limb* scratch) noexcept;
+// r[0..2n) = a².
+void square(Limb* r, const Limb* a, std::size_t n, Limb* scratch) noexcept;
+// r[0..n) += a * b, a of n limbs; returns the carry limb.
+Limb add_multiple(Limb* r, const Limb* a, std::size_t n, Limb b) noexcept;
+// r = a * b, a of n limbs; returns the carry limb.
+Limb multiply_by_limb(Limb* r, const Limb* a, std::size_t n, Limb b) noexcept;
+// r = a + b, r = a - b; return carry or borrow.
+Limb add(Limb* r, const Limb* a, const Limb* b, std::size_t n) noexcept;
+Limb subtract(Limb* r, const Limb* a, const Limb* b, std::size_t n) noexcept;
+// r += limb, r -= limb, through all n limbs.
+Limb add_limb(Limb* r, std::size_t n, Limb limb) noexcept;
+Limb subtract_limb(Limb* r, std::size_t n, Limb limb) noexcept;
+// r = 2 a; returns the bit shifted out.
+Limb double_into(Limb* r, const Limb* a, std::size_t n) noexcept;
+// r -= b if condition; returns the borrow (0 if not condition).
+Limb subtract_if(bool condition, Limb* r, const Limb* b, std::size_t n) noexcept;
+// r = table[which], by reading all `entries` entries of n limbs each.
+void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std::size_t which) noexcept;
+// -1, 0, 1 for a < b, a == b, a > b.
+int compare_vartime(const Limb* a, const Limb* b, std::size_t n) noexcept;
+
+}  // namespace mpn
+
+// -x^-1 mod 2^64 for odd x: Newton's iteration doubles the number of correct bits, 5 from the start value.
+constexpr Limb negative_inverse(Limb x) noexcept {
+  Limb y = (3 * x) ^ 2;
+  for (int i = 0; i < 4; ++i) y *= 2 - x * y;
+  return 0 - y;
+}
+
+// r = t / R mod p for R = 2^(64 n), t of 2n limbs (destroyed) with `top` above them, by Montgomery's reduction
+// (Math. Comp. 44, 1985). The quotient m, with t + m p = R (r + k p), goes to m[0..n) if m is not null.
+// `subtractions`: an upper bound of floor((t + m p) / (R p)); returns k, the number of times that p was subtracted.
+Limb montgomery_reduce(Limb* r, Limb* m, Limb* t, Limb top, const Limb* p, Limb p_negative_inverse, std::size_t n,
+                       int subtractions) noexcept;
+
+}  // namespace xvec
