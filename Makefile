@@ -1,0 +1,97 @@
+# Every target does its own set-up: a clone, python3, make and a C++ compiler are enough. Python tools go into
+# .venv, built files into build/; system packages (see scripts/system-packages) are installed where that is
+# allowed and otherwise named.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CMAKE := $(BIN)/cmake
+NEED := PYTHON="$(PYTHON)" scripts/system-packages
+export PATH := $(abspath $(BIN)):$(PATH)
+export PIP_ROOT_USER_ACTION := ignore
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+CPP_FILES := $(shell find cpp -name '*.cpp' -o -name '*.h' -o -name '*.S')
+CPP_BUILD := CMakeLists.txt $(shell find cpp -name CMakeLists.txt -o -name '*.cmake' -o -name '*.in')
+CPP_FORMATTED := $(shell find cpp bench -name '*.cpp' -o -name '*.h')
+
+.PHONY: help demo test bench lint format build asan wheel clean
+
+help:
+	@echo 'make demo     encrypt real texts, search them through a server that holds no key, prove the distances'
+	@echo 'make test     every test: C++ (ctest) and Python (pytest)'
+	@echo 'make bench    measure, beside the peers'
+	@echo 'make lint     ruff, mypy, stubtest, clang-format'
+	@echo 'make format   rewrite the sources the way lint wants them'
+	@echo 'make build    the extension module and an editable install in $(VENV)'
+	@echo 'make asan     the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make wheel    a source archive and a repaired wheel in dist/, tested in a clean environment'
+	@echo 'make clean    remove what make made'
+
+demo: build
+	$(BIN)/xtrace demo $(ARGS)
+
+test: build
+	@$(NEED) gtest
+	$(CMAKE) --preset dev
+	$(CMAKE) --build --preset dev
+	ctest --preset dev --parallel 2 | tee build/ctest.log
+	$(BIN)/python -m pytest $(ARGS) | tee build/pytest.log
+	@echo '--- ctest'; grep -E 'tests passed|Total Test time' build/ctest.log
+	@echo '--- pytest'; tail -n 1 build/pytest.log
+
+asan: $(VENV)/.tools
+	@$(NEED) gtest
+	$(CMAKE) --preset asan
+	$(CMAKE) --build --preset asan
+	ctest --preset asan --parallel 2
+
+bench: build
+	@$(NEED) benchmark
+	$(BIN)/python bench $(ARGS)
+
+lint: build
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/stubtest xtrace_sdk._core
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FORMATTED)
+
+format: $(VENV)/.tools
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP_FORMATTED)
+
+build: $(VENV)/.installed
+
+wheel: $(VENV)/.tools
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir build/wheel
+	$(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist/
+	$(PYTHON) -m venv --clear build/wheel-test
+	build/wheel-test/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build/wheel-test && bin/python -I ../../.ci/wheel_smoke.py
+
+clean:
+	rm -rf build dist $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+# The stamps: an environment, the tools in it, the package installed in it.
+$(VENV)/.created:
+	@$(NEED) compiler venv python-dev
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.created pyproject.toml
+	$(PIP) install --quiet --group dev
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(CPP_FILES) $(CPP_BUILD) pyproject.toml
+	$(PIP) install --quiet --no-build-isolation --config-settings=cmake.define.XTRACE_DEVELOPER=ON --editable '.[cli,server]'
+	touch $@
