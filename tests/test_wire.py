@@ -4,7 +4,7 @@ import base64
 import json
 import struct
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given

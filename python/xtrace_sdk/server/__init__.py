@@ -1,0 +1,1 @@
+"""A server that holds no key: it stores sealed chunks and multiplies ciphertexts by an encrypted query."""
