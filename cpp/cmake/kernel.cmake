@@ -1,16 +1,17 @@
-# xvec_add_kernel(<name> <source> <processor> <flag>...)
+# xvec_add_kernel(<name> <processor> SOURCES <file>... FLAGS <flag>...)
 #
-# Adds one kernel for one instruction set. Its file is an object library of its own, so that the flags reach
+# Adds one kernel for one instruction set. Its files form an object library of their own, so that the flags reach
 # nothing else; dispatch.cpp sees XVEC_KERNEL_<NAME>=1 where it was compiled. XVEC_KERNELS lists the names.
-function(xvec_add_kernel name source processor)
+function(xvec_add_kernel name processor)
+  cmake_parse_arguments(PARSE_ARGV 2 kernel "" "" "SOURCES;FLAGS")
   string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" here)
   string(REPLACE "amd64" "x86_64" here "${here}")
   if(NOT here STREQUAL processor)
     return()
   endif()
-  add_library(xvec_kernel_${name} OBJECT "${source}")
+  add_library(xvec_kernel_${name} OBJECT ${kernel_SOURCES})
   target_include_directories(xvec_kernel_${name} PRIVATE "${PROJECT_SOURCE_DIR}/cpp/include")
-  target_compile_options(xvec_kernel_${name} PRIVATE ${ARGN})
+  target_compile_options(xvec_kernel_${name} PRIVATE ${kernel_FLAGS})
   target_link_libraries(xvec_kernel_${name} PRIVATE xvec_options)
   target_sources(xvec PRIVATE $<TARGET_OBJECTS:xvec_kernel_${name}>)
   string(TOUPPER "${name}" upper)
