@@ -6,7 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CMAKE := $(BIN)/cmake
-NEED := PYTHON="$(PYTHON)" scripts/system-packages
+NEED = PYTHON="$(PYTHON)" scripts/system-packages $(NEEDS)
+NEEDS := compiler venv python-dev
+# Also in force while their prerequisites are made, so that everything missing is named at once.
+test asan: NEEDS += gtest
+bench: NEEDS += benchmark
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -17,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 
 CPP_FILES := $(shell find cpp -name '*.cpp' -o -name '*.h' -o -name '*.S')
 CPP_BUILD := CMakeLists.txt $(shell find cpp -name CMakeLists.txt -o -name '*.cmake' -o -name '*.in')
-CPP_FORMATTED := $(shell find cpp bench -name '*.cpp' -o -name '*.h')
+CPP_FORMATTED = $(shell find cpp bench -name '*.cpp' -o -name '*.h')
 
 .PHONY: help demo test bench lint format build asan wheel clean
 
@@ -36,7 +40,7 @@ demo: build
 	$(BIN)/xtrace demo $(ARGS)
 
 test: build
-	@$(NEED) gtest
+	@$(NEED)
 	$(CMAKE) --preset dev
 	$(CMAKE) --build --preset dev
 	ctest --preset dev --parallel 2 | tee build/ctest.log
@@ -45,13 +49,13 @@ test: build
 	@echo '--- pytest'; tail -n 1 build/pytest.log
 
 asan: $(VENV)/.tools
-	@$(NEED) gtest
+	@$(NEED)
 	$(CMAKE) --preset asan
 	$(CMAKE) --build --preset asan
 	ctest --preset asan --parallel 2
 
 bench: build
-	@$(NEED) benchmark
+	@$(NEED)
 	$(BIN)/python bench $(ARGS)
 
 lint: build
@@ -82,7 +86,7 @@ clean:
 
 # The stamps: an environment, the tools in it, the package installed in it.
 $(VENV)/.created:
-	@$(NEED) compiler venv python-dev
+	@$(NEED)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
