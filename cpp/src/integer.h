@@ -65,4 +65,6 @@ class Integer {
   Rep* rep_;
 };
 
+Integer inverse(const Integer& a, const Integer& m);
+
 }  // namespace xvec
