@@ -6,10 +6,15 @@
 // that copy for processors that cannot run it.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cstddef>
 #include <cstdint>
+
+// gcc 12 takes the undefined pass-through operand of unmasked intrinsics for a use of uninitialised memory.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #define XVEC_INLINE inline __attribute__((always_inline))
 // Keeps a kernel apart from its caller: merged, they spill registers (measured: 30 % slower).
@@ -35,6 +40,7 @@ template <int Bits>
 XVEC_INLINE Lanes shift_right(Lanes a) {
   return _mm512_srai_epi64(a, Bits);
 }
+XVEC_INLINE Lanes shift_left_1(Lanes a) { return add(a, a); }
 // accumulator + the low, or the high, 52 bits of the product of the low 52 bits of a and b. Bits 52 and up of a and b
 // are ignored without notice: every sum that becomes a factor needs a bound.
 XVEC_INLINE Lanes madd_lo(Lanes accumulator, Lanes a, Lanes b) { return _mm512_madd52lo_epu64(accumulator, a, b); }

@@ -1,0 +1,20 @@
+// Everything that is compiled for AVX-512 IFMA, and nothing else: see ifma/lanes.h and ifma/ifma.h.
+#include "ifma/ifma.h"
+#include "ifma/product.h"
+
+namespace xvec::ifma {
+
+void multiply(const MatrixModulus<1024>& modulus, const QueryMatrix<1024>& query, const std::uint8_t* in,
+              std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
+  multiply_rows<1024>(modulus, query, in, out, stride, count);
+}
+void multiply(const MatrixModulus<1536>& modulus, const QueryMatrix<1536>& query, const std::uint8_t* in,
+              std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
+  multiply_rows<1536>(modulus, query, in, out, stride, count);
+}
+void multiply(const MatrixModulus<2048>& modulus, const QueryMatrix<2048>& query, const std::uint8_t* in,
+              std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
+  multiply_rows<2048>(modulus, query, in, out, stride, count);
+}
+
+}  // namespace xvec::ifma
