@@ -1,0 +1,21 @@
+"""The commands of ``xtrace``, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from xtrace_sdk.cli.demo import demo
+from xtrace_sdk.cli.serve import serve
+from xtrace_sdk.cli.version import version
+
+app = typer.Typer(
+    name="xtrace",
+    help="Vector search that the server cannot read.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(serve)
+app.command()(version)

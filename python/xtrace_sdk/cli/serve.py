@@ -1,0 +1,32 @@
+"""``xtrace serve``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xtrace_sdk.cli.console import USAGE, command, fail
+
+
+@command
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8700,
+    data: Annotated[Path, typer.Option(help="Folder of the database and of the first credentials.")] = Path(
+        "xtrace-data"
+    ),
+) -> None:
+    """Run the server. It holds no key and cannot read what it stores."""
+    try:
+        from xtrace_sdk.server.run import serve as run_server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("xtrace_sdk"):
+            raise
+        fail(
+            f"the server needs {error.name}, of the extra 'server': "
+            "pip install 'xtrace-sdk-native[cli,server]'",
+            code=USAGE,
+        )
+    run_server(host=host, port=port, data=data)
