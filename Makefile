@@ -21,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 
 CPP_FILES := $(shell find cpp -name '*.cpp' -o -name '*.h' -o -name '*.S')
 CPP_BUILD := CMakeLists.txt $(shell find cpp -name CMakeLists.txt -o -name '*.cmake' -o -name '*.in')
-CPP_FORMATTED = $(shell find cpp bench -name '*.cpp' -o -name '*.h')
+CPP_FORMATTED = $(shell find cpp bench -path '*/.*' -prune -o \( -name '*.cpp' -o -name '*.h' \) -print)
 
 .PHONY: help demo test bench lint format build asan wheel clean
 
