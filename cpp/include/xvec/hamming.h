@@ -46,7 +46,10 @@ class HammingEncryptor {
   // Throws std::invalid_argument naming the first row that holds anything but 0 and 1.
   void encrypt(std::span<const std::uint8_t> bits, std::span<std::uint8_t> out, const Batch& batch = {}) const;
 
+  // Internal.
   struct Impl;
+  explicit HammingEncryptor(std::unique_ptr<Impl> impl) noexcept;
+  [[nodiscard]] const Impl& impl() const noexcept { return *impl_; }
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -76,7 +79,9 @@ class HammingDecoder {
   void decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts, const Batch& batch = {}) const;
   [[nodiscard]] std::size_t plaintext_width() const noexcept;
 
+  // Internal.
   struct Impl;
+  explicit HammingDecoder(std::unique_ptr<Impl> impl) noexcept;
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -86,7 +91,7 @@ class HammingDecoder {
 class Multiplier {
  public:
   // n_squared odd and > 1, else std::invalid_argument.
-  explicit Multiplier(Number n_squared);
+  explicit Multiplier(const Number& n_squared);
   ~Multiplier();
   Multiplier(Multiplier&&) noexcept;
   Multiplier& operator=(Multiplier&&) noexcept;
@@ -101,7 +106,9 @@ class Multiplier {
   // Index of the first of the width-byte values that is 0 or >= n²; -1 if all are in range.
   [[nodiscard]] std::ptrdiff_t out_of_range(std::span<const std::uint8_t> values) const noexcept;
 
+  // Internal.
   struct Impl;
+  explicit Multiplier(std::unique_ptr<Impl> impl) noexcept;
 
  private:
   std::unique_ptr<Impl> impl_;
