@@ -1,0 +1,242 @@
+"""Where the 32-byte key of an execution context comes from.
+
+A provider knows the key and how to store what is needed to get it again (the *wrapped* key): a salt beside a
+passphrase, or a data key that AWS KMS encrypted. What the key is used for is written once, elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError, NotLoadedError, XTraceError
+from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes
+from xtrace_sdk.x_vec.crypto.secrets import Secret
+
+# Fixed by the context format, which does not store them.
+_SCRYPT_N: Final = 2**14
+_SCRYPT_R: Final = 8
+_SCRYPT_P: Final = 1
+_SALT_BYTES: Final = 16
+# What the original SDK uses when it is given no salt. Read, never chosen: it is the same for everybody.
+_ORIGINAL_SALT: Final = b"xtrace-aes-gcm-v1"
+
+
+@runtime_checkable
+class KeyProvider(Protocol):
+    """What an execution context asks of a provider.
+
+    A provider is made again from its wrapped key by a classmethod of its own, usually ``from_wrapped``.
+    """
+
+    def get_key(self) -> bytes:
+        """The 32-byte key."""
+        ...
+
+    def wrap_key(self) -> bytes:
+        """Bytes to be stored in the clear, from which (with the passphrase, KMS, ...) the key comes again."""
+        ...
+
+    def provider_id(self) -> str:
+        """Stored in the context: ``"passphrase"``, ``"aws_kms"``, or a name of your own."""
+        ...
+
+
+class PassphraseKeyProvider(Secret):
+    """Derives the key from a passphrase by scrypt (N = 2**14, r = 8, p = 1), on first use.
+
+    Args:
+        passphrase: not empty; taken as UTF-8 without normalisation.
+        salt: 16 fresh random bytes unless given. It is stored with the context and need not be secret.
+
+    Raises InputError for an empty passphrase or salt.
+    """
+
+    __slots__ = ("_key", "_passphrase", "_salt")
+
+    def __init__(self, passphrase: str, salt: bytes | None = None) -> None:
+        if not isinstance(passphrase, str):
+            raise InputError(f"passphrase: expected str, got {type(passphrase).__name__}")
+        if not passphrase:
+            raise InputError("passphrase: must not be empty")
+        if salt is None:
+            salt = os.urandom(_SALT_BYTES)
+        elif not salt:
+            raise InputError("salt: must not be empty; leave it out for a random one")
+        self._passphrase = as_bytes(passphrase, "passphrase")
+        self._salt = as_bytes(salt, "salt")
+        self._key: bytes | None = None
+
+    @classmethod
+    def from_wrapped(cls, wrapped: bytes, *, passphrase: str) -> Self:
+        """The provider for a stored salt; an empty one stands for the original SDK's constant."""
+        return cls(passphrase, as_bytes(wrapped, "wrapped") or _ORIGINAL_SALT)
+
+    def with_salt(self, salt: bytes) -> PassphraseKeyProvider:
+        """This passphrase with another salt, as found in a stored context (empty as in `from_wrapped`)."""
+        salt = salt or _ORIGINAL_SALT
+        if salt == self._salt:
+            return self
+        return type(self)(self._passphrase.decode("utf-8"), salt)
+
+    def get_key(self) -> bytes:
+        """The 32-byte key; derived once, in some tens of milliseconds."""
+        if self._key is None:
+            kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
+            self._key = kdf.derive(self._passphrase)
+        return self._key
+
+    def wrap_key(self) -> bytes:
+        """The salt."""
+        return self._salt
+
+    def provider_id(self) -> str:
+        """``"passphrase"``."""
+        return "passphrase"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(passphrase=***)"
+
+
+class KeyProviderError(XTraceError, RuntimeError):
+    """A key service refused or failed. The message says what to do about it; `code` is the service's word."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+_KMS_ADVICE: Final = {
+    "AccessDeniedException": "the credentials may not do this; grant {action} on the key",
+    "DependencyTimeoutException": "KMS timed out; try again",
+    "DisabledException": "the key is disabled; enable it in KMS",
+    "ExpiredTokenException": "the AWS session has expired; sign in again",
+    "InvalidGrantTokenException": "the grant token is not valid; use another",
+    "InvalidKeyUsageException": "the key is not for ENCRYPT_DECRYPT; use a symmetric encryption key",
+    "KMSInternalException": "KMS failed; try again",
+    "KMSInvalidStateException": (
+        "the key's state does not allow it (pending deletion or import); cancel that or use another key"
+    ),
+    "KeyUnavailableException": "the key is not available for the moment; try again",
+    "NotFoundException": "no such key or alias in this account and region; check key_id and the region",
+    "ThrottlingException": "KMS limits the request rate; try again later",
+    "UnrecognizedClientException": "AWS does not know the credentials; check the access key and the region",
+}
+# The wrapped key, the EncryptionContext or the key is not the one it was made with: not told apart.
+_KMS_MISMATCH: Final = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
+
+
+class AWSKMSKeyProvider(Secret):
+    """Takes the key from AWS KMS by envelope encryption; made by `create` or `from_wrapped`.
+
+    `kms_client` is what ``boto3.client("kms")`` returns. KMS makes a random data key and returns it twice: in
+    plain text, which stays in this process, and encrypted under the KMS key, to be stored in the context.
+    """
+
+    __slots__ = ("_key", "_key_id", "_wrapped")
+    _key: bytes
+    _key_id: str
+    _wrapped: bytes
+
+    def __init__(self, kms_client: Any, key_id: str) -> None:
+        raise NotLoadedError(
+            "no key yet: use AWSKMSKeyProvider.create(kms_client, key_id) for a new key, or "
+            "AWSKMSKeyProvider.from_wrapped(wrapped, kms_client=..., key_id=...) for a stored one"
+        )
+
+    @classmethod
+    def create(
+        cls, kms_client: Any, key_id: str, *, encryption_context: dict[str, str] | None = None
+    ) -> Self:
+        """A new data key under `key_id` (id, ARN or alias).
+
+        `encryption_context` is bound to the wrapped key and must be given again to `from_wrapped`; KMS logs
+        it in the clear. Raises KeyProviderError.
+        """
+        answer = _kms(
+            kms_client, "GenerateDataKey", key_id, encryption_context, KeyId=key_id, KeySpec="AES_256"
+        )
+        return cls._made(answer["Plaintext"], answer["CiphertextBlob"], key_id)
+
+    @classmethod
+    def from_wrapped(
+        cls,
+        wrapped: bytes,
+        *,
+        kms_client: Any,
+        key_id: str,
+        encryption_context: dict[str, str] | None = None,
+    ) -> Self:
+        """The data key that `wrap_key` returned, decrypted by KMS.
+
+        Raises DecryptionError when `wrapped`, the key or the encryption context is not the one it was made
+        with, and KeyProviderError when KMS refuses or cannot be reached.
+        """
+        answer = _kms(
+            kms_client,
+            "Decrypt",
+            key_id,
+            encryption_context,
+            CiphertextBlob=as_bytes(wrapped, "wrapped"),
+            KeyId=key_id,
+        )
+        return cls._made(answer["Plaintext"], wrapped, key_id)
+
+    @classmethod
+    def _made(cls, key: bytes, wrapped: bytes, key_id: str) -> Self:
+        if len(key) != KEY_BYTES:
+            raise DecryptionError(f"the wrapped key holds {len(key)} bytes, expected a 32-byte key")
+        provider = object.__new__(cls)
+        provider._key = key
+        provider._wrapped = bytes(wrapped)
+        provider._key_id = key_id
+        return provider
+
+    def get_key(self) -> bytes:
+        """The 32-byte data key."""
+        return self._key
+
+    def wrap_key(self) -> bytes:
+        """The data key as encrypted by KMS (``CiphertextBlob``)."""
+        return self._wrapped
+
+    def provider_id(self) -> str:
+        """``"aws_kms"``."""
+        return "aws_kms"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(key_id={self._key_id!r})"
+
+
+def _kms(
+    client: Any, action: str, key_id: str, encryption_context: dict[str, str] | None, **arguments: Any
+) -> dict[str, Any]:
+    """One call of KMS, with its failures made ours."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise ConfigurationError(
+            "AWSKMSKeyProvider needs boto3; install the extra: xtrace-sdk-native[kms]"
+        ) from None
+    if encryption_context:
+        arguments["EncryptionContext"] = encryption_context
+    method = {"GenerateDataKey": "generate_data_key", "Decrypt": "decrypt"}[action]
+    try:
+        answer: dict[str, Any] = getattr(client, method)(**arguments)
+    except ClientError as error:
+        details = error.response.get("Error", {})
+        code = str(details.get("Code", "Unknown"))
+        if code in _KMS_MISMATCH:
+            raise DecryptionError(
+                "cannot decrypt: wrong KMS key or encryption context, or the wrapped key was changed"
+            ) from None
+        advice = _KMS_ADVICE.get(code, str(details.get("Message", ""))).format(action=f"kms:{action}")
+        raise KeyProviderError(f"KMS {action} with key {key_id}: {code}: {advice}", code) from error
+    except BotoCoreError as error:
+        raise KeyProviderError(
+            f"KMS {action} with key {key_id}: {error}; check network, region and credentials",
+            type(error).__name__,
+        ) from error
+    return answer

@@ -1,0 +1,127 @@
+"""A query becomes a ranked list of chunks, without the server learning either."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import InputError
+from xtrace_sdk.x_vec.crypto.bits import binarise
+from xtrace_sdk.x_vec.utils.background import in_thread
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+_PROJECTION: Final = ("chunk_id", "chunk_content", "tag1", "tag2", "tag3", "tag4", "tag5", "facets")
+
+
+class ChunkSource(Protocol):
+    """What is searched: the calls of ``XTraceIntegration`` that this module makes."""
+
+    async def compute_hamming_distances_array(
+        self,
+        query_rows: NDArray[np.uint8],
+        context_id: str,
+        kb_id: str,
+        meta_filter: Any = None,
+        range: Any = None,  # noqa: A002  (the documented name)
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]: ...
+    async def get_chunk_by_id(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]: ...
+
+
+class Retriever:
+    """Searches a knowledge base by encrypted distance and decrypts what was found.
+
+    `parallel` is accepted for compatibility; decoding always uses all cores.
+    """
+
+    def __init__(
+        self, execution_context: ExecutionContext, integration: ChunkSource, parallel: bool = False
+    ) -> None:
+        self.execution_context = execution_context
+        self.integration = integration
+        self.parallel = parallel
+
+    async def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+        include_scores: bool = False,
+    ) -> list[int] | tuple[list[int], list[int]]:
+        """Ids of the `k` nearest chunks, nearest first; chunks at the same distance by ascending id.
+
+        Args:
+            query_vector: numbers, or an awaitable of them; an element counts as 1 when greater than 0.
+            k: how many, at least 1.
+            kb_id: the knowledge base.
+            meta_filter: only chunks whose metadata match.
+            range_filter: only chunks with ``range_filter[0] <= chunk_id <= range_filter[1]``.
+            include_scores: return (ids, distances), both of the same length.
+
+        Raises InputError, DimensionMismatchError; CiphertextError if the server's answer is not well formed.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k: expected a positive integer, got {k!r}")
+        if not kb_id:
+            raise InputError("kb_id: must not be empty")
+        if inspect.isawaitable(query_vector):
+            query_vector = await query_vector
+        context = self.execution_context
+        client = context.homomorphic
+        bits = binarise([query_vector], context.embed_len(), "query_vector")
+        query = await in_thread(lambda _: client.encrypt_to_array(bits), "Encrypting", 1)
+        ids, rows = await self.integration.compute_hamming_distances_array(
+            query[0], context.id, kb_id, meta_filter, range_filter
+        )
+        distances = await in_thread(
+            lambda progress: client.decode_from_array(rows, progress=progress), "Decoding", len(ids)
+        )
+        best = nearest(ids, distances, k)
+        found = [int(chunk_id) for chunk_id in ids[best]]
+        if include_scores:
+            return found, [int(distance) for distance in distances[best]]
+        return found
+
+    async def retrieve_and_decrypt(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The chunks with these ids, decrypted: ``chunk_id``, ``chunk_content`` and ``meta_data`` of each.
+
+        In the order of `chunk_ids`; ids that are not in the knowledge base are left out. With a `projection`
+        that leaves it out, there is no ``chunk_content``. Raises DecryptionError.
+        """
+        wanted = [int(chunk_id) for chunk_id in chunk_ids]
+        if not wanted:
+            return []
+        answer = await self.integration.get_chunk_by_id(wanted, kb_id, list(projection or _PROJECTION))
+        chunks = {chunk["chunk_id"]: self._opened(chunk) for chunk in answer}
+        return [chunks[chunk_id] for chunk_id in wanted if chunk_id in chunks]
+
+    @staticmethod
+    def format_context(contexts: Sequence[Any]) -> str:
+        """Numbered lines, from 0: the contents of `retrieve_and_decrypt`'s chunks, or texts."""
+        texts = (item["chunk_content"] if isinstance(item, Mapping) else item for item in contexts)
+        return "".join(f"{number}. {text}\n" for number, text in enumerate(texts))
+
+    def _opened(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        opened = {"chunk_id": chunk["chunk_id"], "meta_data": chunk.get("meta_data", {})}
+        if chunk.get("chunk_content") is not None:
+            opened["chunk_content"] = self.execution_context.aes.decrypt(chunk["chunk_content"])
+        return opened
+
+
+def nearest(ids: NDArray[np.int64], distances: NDArray[np.int32], k: int) -> NDArray[np.intp]:
+    """Positions of the `k` smallest (distance, id) pairs, in that order."""
+    candidates = np.arange(len(ids))
+    if k < len(ids):
+        limit = np.partition(distances, k - 1)[k - 1]
+        candidates = np.flatnonzero(distances <= limit)
+    order = np.lexsort((ids[candidates], distances[candidates]))
+    return candidates[order[:k]]

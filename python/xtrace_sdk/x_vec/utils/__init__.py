@@ -1,0 +1,1 @@
+"""Execution contexts and the types of chunks."""

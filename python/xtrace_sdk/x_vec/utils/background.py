@@ -1,0 +1,44 @@
+"""CPU-bound work beside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from xtrace_sdk._core import Progress
+
+T = TypeVar("T")
+
+
+class _Abandoned(BaseException):
+    """Raised inside a worker thread whose caller has gone."""
+
+
+async def in_thread(work: Callable[[Progress], T], label: str, total: int, *, quiet: bool = True) -> T:
+    """Run ``work(progress)`` in a worker thread, with a progress bar unless `quiet`.
+
+    `work` passes `progress` on to the core, or calls it now and then with (done, total). When the caller is
+    cancelled (Ctrl-C, for one), the next such call ends the work.
+    """
+    cancelled = threading.Event()
+
+    def run() -> T:
+        with tqdm(total=total, desc=label, unit=" chunks", disable=quiet, leave=False) as bar:
+
+            def progress(done: int, _total: int) -> None:
+                if cancelled.is_set():
+                    raise _Abandoned
+                bar.update(done - bar.n)
+
+            return work(progress)
+
+    try:
+        return await asyncio.to_thread(run)
+    except asyncio.CancelledError:
+        cancelled.set()
+        raise

@@ -1,0 +1,416 @@
+"""An execution context: a homomorphic key pair, its configuration, and the AES key for contents.
+
+Stored (on disk, or by the server) as one JSON object of six strings::
+
+    sk            AES blob of the secret key's JSON text
+    pk            JSON text of the public key
+    type          "PaillierClient" or "PaillierLookupClient"
+    config        JSON text: dimension and key length
+    key_provider  "passphrase", "aws_kms", or a provider of your own
+    wrapped_key   base64 of what the provider needs to find the key again (for a passphrase: the salt)
+
+    id = SHA-256( JSON of {sk, pk, type, config}, all in plain text )     64 hex digits
+
+Only `sk` is authenticated by this format, so whatever is read is checked to belong together, and a context
+from a server must have the id that was asked for. A ``tables`` field is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from base64 import b64decode, b64encode
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import DecryptionError, InputError, KeyMismatchError
+from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
+from xtrace_sdk.x_vec.crypto.encryption.aes import AESClient, undecryptable
+from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.paillier_client import PaillierClient
+from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
+from xtrace_sdk.x_vec.crypto.secrets import Secret
+
+if TYPE_CHECKING:
+    from xtrace_sdk._core import Progress
+
+_TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
+    "paillier": PaillierClient,
+    "paillier_lookup": PaillierLookupClient,
+}
+_FIELDS: Final = ("sk", "pk", "type", "config", "key_provider", "wrapped_key")
+# CPython reads no JSON integer of more than 4,300 digits, and this format writes n**2 as one.
+_MAX_LOOKUP_KEY_LEN: Final = 3570
+
+
+@runtime_checkable
+class HomomorphicClient(Protocol):
+    """What a context, the loader and the retriever ask of a homomorphic client."""
+
+    embed_len: int
+    key_len: int
+
+    def encrypt_vec_one(self, embd: Any) -> list[mpz]: ...
+    def encrypt_vec_batch(self, embds: Any) -> list[list[mpz]]: ...
+    def decode_hamming_client_one(self, cipher: Any) -> int: ...
+    def decode_hamming_client_batch(self, ciphers: Any) -> list[int]: ...
+    def encrypt_to_array(
+        self, bits: NDArray[np.uint8], *, threads: int = 0, progress: Progress | None = None
+    ) -> NDArray[np.uint8]: ...
+    def decode_from_array(
+        self, rows: NDArray[np.uint8], *, threads: int = 0, progress: Progress | None = None
+    ) -> NDArray[np.int32]: ...
+    def stringify_sk(self) -> str: ...
+    def stringify_pk(self) -> str: ...
+    def stringify_config(self) -> str: ...
+    def load_stringified_keys(self, pk: str, sk: str) -> None: ...
+
+
+class ContextStore(Protocol):
+    """Where contexts are kept remotely: the two calls of ``XTraceIntegration`` that this module makes."""
+
+    async def store_exec_context(self, exec_context_dict: dict[str, Any], context_id: str) -> str: ...
+    async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
+
+
+class ExecutionContext(Secret):
+    """Keys and configuration of one encrypted collection. Equal when the ids are; neither copied nor pickled.
+
+    Attributes:
+        homomorphic: the client that encrypts vectors and decodes distances.
+        key_provider: where the AES key comes from.
+        aes: seals and opens contents.
+        id: 64 hex digits.
+
+    Raises KeyMismatchError if `context_id` is given and is not the id of these keys.
+    """
+
+    def __init__(
+        self, homomorphic_client: HomomorphicClient, key_provider: KeyProvider, context_id: str | None = None
+    ) -> None:
+        self.homomorphic = homomorphic_client
+        self.key_provider = key_provider
+        self.aes = AESClient(key_provider.get_key())
+        self.id = context_hash(
+            homomorphic_client.stringify_sk(),
+            homomorphic_client.stringify_pk(),
+            type(homomorphic_client).__name__,
+            homomorphic_client.stringify_config(),
+        )
+        if context_id is not None and context_id != self.id:
+            raise KeyMismatchError(
+                f"context_id: {context_id!r} is not the id of these keys ({self.id}); "
+                "keys or configuration were replaced, or it is another context"
+            )
+
+    @classmethod
+    def create(
+        cls,
+        passphrase: str | None = None,
+        homomorphic_client_type: str = "paillier_lookup",
+        embedding_length: int = 512,
+        key_len: int = 1024,
+        salt: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        key_provider: KeyProvider | None = None,
+        *,
+        alpha_len: int | None = None,
+        allow_insecure: bool = False,
+    ) -> ExecutionContext:
+        """A context with new keys.
+
+        Args:
+            passphrase: protects the keys at rest; not needed with a `key_provider`, which wins.
+            homomorphic_client_type: ``"paillier_lookup"`` or ``"paillier"``, in any case.
+            embedding_length: dimension of the vectors, at least 1.
+            key_len: bits of each prime, at least 1024; 1536 for data that must last.
+            salt: of the passphrase; random unless given.
+            path: save there at once (see `save_to_disk`); refused before any key is made if it cannot be.
+            alpha_len: bits of the subgroup's order (``"paillier_lookup"`` only); by `key_len` unless given.
+            allow_insecure: accept keys that can be broken, for tests.
+
+        Raises InputError, WeakKeyError, OSError.
+        """
+        provider = _provider(passphrase, key_provider, salt)
+        client_type = _TYPES.get(str(homomorphic_client_type).lower())
+        if client_type is None:
+            raise InputError(
+                f"homomorphic_client_type: Unsupported type {homomorphic_client_type!r}, "
+                f"expected one of {', '.join(_TYPES)}"
+            )
+        positive(embedding_length, "embedding_length")
+        if path is not None:
+            _prepare_target(Path(path))
+        client: CorePaillierClient
+        if client_type is PaillierLookupClient:
+            if positive(key_len, "key_len") > _MAX_LOOKUP_KEY_LEN:
+                raise InputError(
+                    f"key_len: the context format holds paillier_lookup keys up to {_MAX_LOOKUP_KEY_LEN}"
+                )
+            client = PaillierLookupClient(embedding_length, key_len, alpha_len, allow_insecure=allow_insecure)
+        elif alpha_len is not None:
+            raise InputError("alpha_len: only paillier_lookup keys have one")
+        else:
+            client = PaillierClient(embedding_length, key_len, allow_insecure=allow_insecure)
+        client.check_exact()
+        context = cls(client, provider)
+        if path is not None:
+            context.save_to_disk(path)
+        return context
+
+    # Serialised forms
+
+    def to_dict_enc(self) -> dict[str, str]:
+        """The stored object: six strings, the secret key encrypted (afresh, so `sk` differs every time)."""
+        public = self.public_part()
+        return {
+            "sk": self.aes.encrypt(self.homomorphic.stringify_sk()).decode("ascii"),
+            "pk": public["pk"],
+            "type": public["type"],
+            "config": public["config"],
+            "key_provider": self.key_provider.provider_id(),
+            "wrapped_key": b64encode(self.key_provider.wrap_key()).decode("ascii"),
+        }
+
+    def public_part(self) -> dict[str, str]:
+        """What a server needs to know: ``pk``, ``type`` and ``config``."""
+        return {
+            "pk": self.homomorphic.stringify_pk(),
+            "type": type(self.homomorphic).__name__,
+            "config": self.homomorphic.stringify_config(),
+        }
+
+    def serialize_exec_context(self) -> str:
+        """The JSON text of `to_dict_enc`."""
+        return json.dumps(self.to_dict_enc())
+
+    # On disk
+
+    def save_to_disk(self, path: str | os.PathLike[str]) -> None:
+        """Write the context to `path`: atomically, readable by its owner only, parent folders created.
+
+        Another context that is already there is kept beside it, as ``PATH.<8 hex digits>.bak``. Raises
+        OSError, in which case `path` is as it was.
+        """
+        target = Path(path)
+        _prepare_target(target)
+        _keep_other(target, self.public_part()["pk"])
+        _write_private(target, self.serialize_exec_context().encode("ascii"))
+
+    @classmethod
+    def load_from_disk(
+        cls,
+        passphrase: str | None = None,
+        path: str | os.PathLike[str] = "",
+        key_provider: KeyProvider | None = None,
+        *,
+        allow_insecure: bool = False,
+    ) -> ExecutionContext:
+        """The context that `save_to_disk` (or the original SDK) wrote.
+
+        Raises DecryptionError, the same for a wrong passphrase and a changed or cut file; KeyMismatchError
+        when public key, secret key and configuration do not belong together; WeakKeyError for keys that can
+        be broken, unless `allow_insecure`; InputError for a missing argument or another type; OSError.
+        """
+        if not os.fspath(path):
+            raise InputError("path: must not be empty")
+        stored = _parse_object(Path(path).read_bytes())
+        return cls._from_serialized_exec_context(
+            stored, passphrase, key_provider, allow_insecure=allow_insecure
+        )
+
+    # Remote
+
+    async def save_to_remote(self, integration: ContextStore) -> str:
+        """Store the context, its secret key encrypted, with the server; returns its id."""
+        stored: str = await integration.store_exec_context(self.to_dict_enc(), self.id)
+        if stored != self.id:
+            raise KeyMismatchError(f"the server stored the context under {stored!r}, expected {self.id}")
+        return stored
+
+    @classmethod
+    async def load_from_remote(
+        cls,
+        passphrase: str | None = None,
+        context_id: str = "",
+        integration: ContextStore | None = None,
+        key_provider: KeyProvider | None = None,
+        *,
+        allow_insecure: bool = False,
+    ) -> ExecutionContext:
+        """The context with this id from the server, which need not be trusted: the id is computed again.
+
+        Raises as `load_from_disk`, and KeyMismatchError when the server's answer has another id.
+        """
+        if integration is None:
+            raise InputError("integration: needed to load a context from a server")
+        if not context_id:
+            raise InputError("context_id: must not be empty")
+        stored = await integration.get_serialized_exec_context(context_id)
+        if isinstance(stored, dict) and "sk" not in stored:
+            raise DecryptionError(
+                f"the server holds only the public part of context {context_id}; "
+                "load it from where it was created, and save_to_remote it there"
+            )
+        return cls._from_serialized_exec_context(
+            stored, passphrase, key_provider, context_id, allow_insecure=allow_insecure
+        )
+
+    @classmethod
+    def _from_serialized_exec_context(
+        cls,
+        json_obj: Any,
+        passphrase: str | None = None,
+        key_provider: KeyProvider | None = None,
+        context_id: str | None = None,
+        *,
+        allow_insecure: bool = False,
+    ) -> ExecutionContext:
+        if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in _FIELDS):
+            raise undecryptable()
+        provider = _stored_provider(json_obj, passphrase, key_provider)
+        secret = AESClient(provider.get_key()).decrypt(json_obj["sk"])
+        client_type = next((known for known in _TYPES.values() if known.__name__ == json_obj["type"]), None)
+        if client_type is None:
+            raise InputError(f"type: Unsupported type of context {json_obj['type']!r}")
+        client = client_type(skip_key_gen=True, allow_insecure=allow_insecure)
+        try:
+            client.load_stringified_keys(json_obj["pk"], secret)
+            client.load_config(_parse_object(json_obj["config"]))
+        except InputError:  # malformed: not what was written
+            raise undecryptable() from None
+        client.check_exact()
+        return cls(client, provider, context_id)
+
+    # Identity
+
+    def hash(self) -> str:
+        """The id: 64 hex digits."""
+        return self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, ExecutionContext) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, {self.homomorphic!r}, {self.key_provider!r})"
+
+    def __str__(self) -> str:
+        """The stored object, indented for reading, without the encrypted secret key: it might be logged."""
+        shown = self.public_part() | {"key_provider": self.key_provider.provider_id()}
+        return json.dumps({"id": self.id, **shown}, indent=4)
+
+    # Properties
+
+    @property
+    def device(self) -> str:
+        """Where the homomorphic arithmetic runs: ``"cpu"``."""
+        return getattr(self.homomorphic, "device", "unknown")
+
+    def embed_len(self) -> int:
+        """Dimension of the vectors."""
+        return self.homomorphic.embed_len
+
+    def key_len(self) -> int:
+        """Bits of each prime."""
+        return self.homomorphic.key_len
+
+    def dump_tables(self) -> dict[str, Any]:
+        """Always empty: tables are made in milliseconds and never leave the process."""
+        return {}
+
+
+def context_hash(sk: str, pk: str, type_name: str, config: str) -> str:
+    """The id of a context, from its plain texts. Holders of the secret key alone can compute it."""
+    plain = json.dumps({"sk": sk, "pk": pk, "type": type_name, "config": config})
+    return hashlib.sha256(plain.encode("ascii")).hexdigest()
+
+
+def _provider(passphrase: str | None, key_provider: KeyProvider | None, salt: bytes | None) -> KeyProvider:
+    if key_provider is not None:
+        return key_provider
+    if passphrase is None:
+        raise InputError("Either key_provider or passphrase must be given")
+    return PassphraseKeyProvider(passphrase, salt)
+
+
+def _stored_provider(
+    stored: dict[str, str], passphrase: str | None, key_provider: KeyProvider | None
+) -> KeyProvider:
+    try:
+        wrapped = b64decode(stored["wrapped_key"], validate=True)
+    except ValueError:
+        raise undecryptable() from None
+    if isinstance(key_provider, PassphraseKeyProvider) and stored["key_provider"] == "passphrase":
+        return key_provider.with_salt(wrapped)
+    if key_provider is not None:
+        return key_provider
+    if passphrase is None:
+        raise InputError("Either key_provider or passphrase must be given")
+    if stored["key_provider"] != "passphrase":
+        raise InputError(
+            f"key_provider: this context's key is held by {stored['key_provider']!r}, not by a passphrase; "
+            "give that provider (its from_wrapped takes the stored wrapped_key)"
+        )
+    return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase)
+
+
+def _prepare_target(target: Path) -> None:
+    """Make sure that a file can be written to `target`, creating folders. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise IsADirectoryError(f"path: {target} is a directory, expected a file name")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"path: no permission to write into {target.parent}")
+
+
+def _keep_other(target: Path, pk: str) -> None:
+    """Give a second name to the context at `target` if it has other keys: it may be the only copy."""
+    try:
+        content = target.read_bytes()
+    except FileNotFoundError:
+        return
+    try:
+        if _parse_object(content).get("pk") == pk:
+            return
+    except DecryptionError:
+        pass  # whatever it is, it is kept
+    backup = target.with_name(f"{target.name}.{hashlib.sha256(content).hexdigest()[:8]}.bak")
+    if not backup.exists():
+        _write_private(backup, content)
+
+
+def _parse_object(text: str | bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        raise undecryptable() from None
+    if not isinstance(parsed, dict):
+        raise undecryptable()
+    return parsed
+
+
+def _write_private(target: Path, content: bytes) -> None:
+    """Replace `target` by a file of mode 0600, in one step, durably."""
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
