@@ -1,9 +1,10 @@
-# xvec_add_kernel(<name> <processor> SOURCES <file>... FLAGS <flag>...)
+# xvec_add_kernel(<name> <processor> SOURCES <file>... FLAGS <flag>... [PLAIN <file>...])
 #
-# Adds one kernel for one instruction set. Its files form an object library of their own, so that the flags reach
-# nothing else; dispatch.cpp sees XVEC_KERNEL_<NAME>=1 where it was compiled. XVEC_KERNELS lists the names.
+# Adds one kernel for one instruction set. SOURCES form an object library of their own, so that the flags reach
+# nothing else; PLAIN are its files that any processor of the family can run. dispatch.cpp sees
+# XVEC_KERNEL_<NAME>=1 where the kernel was compiled. XVEC_KERNELS lists the names.
 function(xvec_add_kernel name processor)
-  cmake_parse_arguments(PARSE_ARGV 2 kernel "" "" "SOURCES;FLAGS")
+  cmake_parse_arguments(PARSE_ARGV 2 kernel "" "" "SOURCES;FLAGS;PLAIN")
   string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" here)
   string(REPLACE "amd64" "x86_64" here "${here}")
   if(NOT here STREQUAL processor)
@@ -13,7 +14,7 @@ function(xvec_add_kernel name processor)
   target_include_directories(xvec_kernel_${name} PRIVATE "${PROJECT_SOURCE_DIR}/cpp/include")
   target_compile_options(xvec_kernel_${name} PRIVATE ${kernel_FLAGS})
   target_link_libraries(xvec_kernel_${name} PRIVATE xvec_options)
-  target_sources(xvec PRIVATE $<TARGET_OBJECTS:xvec_kernel_${name}>)
+  target_sources(xvec PRIVATE ${kernel_PLAIN} $<TARGET_OBJECTS:xvec_kernel_${name}>)
   string(TOUPPER "${name}" upper)
   set_property(SOURCE src/dispatch.cpp APPEND PROPERTY COMPILE_DEFINITIONS "XVEC_KERNEL_${upper}=1")
   set_property(GLOBAL APPEND PROPERTY XVEC_KERNELS "${name}")
