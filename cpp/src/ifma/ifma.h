@@ -62,4 +62,41 @@ void multiply(const MatrixModulus<1536>&, const QueryMatrix<1536>&, const std::u
 void multiply(const MatrixModulus<2048>&, const QueryMatrix<2048>&, const std::uint8_t* in, std::uint8_t* out,
               std::size_t stride, std::size_t count) noexcept;
 
+// ---- Decryption -------------------------------------------------------------------------------------------------
+
+// What the lanes do with one exponent. Constant: the exponent's digits of four bits, most significant first. Else: 0
+// squares, an odd digit d < 16 multiplies by x^d; the first step is the digit to start with.
+struct ExponentSchedule {
+  const std::uint8_t* steps;
+  std::size_t count;  // > 0
+  bool constant;
+};
+
+// Radix 2^52 with at least 16 bits to spare; limbs are a multiple of 10 (padic.h).
+template <int KeyLen>
+struct PadicSize {
+  static constexpr int limbs = (KeyLen + 16 + 51) / 52;           // 20, 30, 40
+  static constexpr int cipher_limbs = (4 * KeyLen + 51) / 52;     // 79, 119, 158
+};
+
+// Digits of radix 2^52; R = 2^(52 limbs); pairs are p-adic: value = [0] + [1] p.
+template <int KeyLen>
+struct PadicTables {
+  using Size = PadicSize<KeyLen>;
+  std::uint64_t p[Size::limbs];          // 2^(KeyLen - 1) < p < 2^KeyLen, odd
+  std::uint64_t negated_inverse;         // -p^-1 mod 2^52
+  std::uint64_t c[Size::limbs];          // the p 2^k in (R, 4R]; its top limb may exceed 52 bits
+  std::uint64_t one[2][Size::limbs];     // R mod p²
+  std::uint64_t enter[2][Size::cipher_limbs][Size::limbs];  // 2^(52 j) R 2^104 mod p²
+  std::uint64_t kappa[Size::limbs];      // kappa R mod p
+};
+
+// See Decryptor: rows of 4 key_len / 8 bytes with any content, plain in words of 64 bits, valid 0 or 1.
+void decrypt(const PadicTables<1024>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
+             std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;
+void decrypt(const PadicTables<1536>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
+             std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;
+void decrypt(const PadicTables<2048>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
+             std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;
+
 }  // namespace xvec::ifma
