@@ -1,0 +1,254 @@
+"""What is timed, in which order, and how the answers are checked.
+
+Every implementation runs in a process of its own and waits while another one works. Within one work the
+implementations take turns (A B C A B C …), so that a disturbance of the machine hits all of them. Every
+distance that a timed decoding or search gives is compared with NumPy's on the plain bits, and one wrong
+answer stops the run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import machine
+from .peers import PEERS, PeerError
+from .process import Process, start_native, start_peer
+from .results import Results, Row
+
+Answer = dict[str, Any]
+NEAREST = 3
+PRODUCT_ROWS = 8192
+INDEX_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How much patience a run has."""
+
+    name: str
+    turns: int  # that every implementation gets at a work
+    turn: float  # seconds that one turn aims at
+    budget: float  # seconds for all builds of one implementation, and for one search
+    checked: int  # rows that are decoded to check an encryption or a product
+    search_sizes: tuple[int, ...]
+
+
+QUICK = Mode("quick", turns=3, turn=0.2, budget=3, checked=64, search_sizes=(1024, 8192))
+FULL = Mode("full", turns=9, turn=1.0, budget=60, checked=512, search_sizes=(1024, 8192, 100_000))
+
+
+class Suite:
+    """One run over one data set with one parameter set."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        bits: Path,
+        *,
+        key_len: int,
+        alpha_len: int,
+        kernels: list[str],
+        peers: list[str],
+        environments: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._mode, self._kernels, self._peers = mode, kernels, peers
+        self._environments, self._say = environments, say
+        self._start = {"bits": str(bits), "key_len": key_len, "alpha_len": alpha_len}
+        plain: NDArray[np.uint8] = np.load(bits)
+        self._truth: NDArray[np.int64] = (plain != plain[0]).sum(axis=1, dtype=np.int64)
+        self._cpus = machine.cpus()
+        self.results = Results(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            mode=mode.name,
+            parameters={"key_len": key_len, "alpha_len": alpha_len, "dimensions": int(plain.shape[1])},
+            machine=machine.describe(),
+            speed=machine.speed(self._cpus[-1]),
+        )
+
+    def run(self) -> Results:
+        """Raises PeerError when an implementation is missing, fails, or answers wrongly."""
+        for threads in ("1", "all") if len(self._cpus) > 1 else ("1",):
+            cpus = self._cpus[-1:] if threads == "1" else self._cpus
+            # Thread pools are sized when a process starts: hence new processes for each number of threads.
+            with ExitStack() as stack:
+                natives = [stack.enter_context(self._opened(start_native(k, cpus))) for k in self._kernels]
+                peers = [
+                    stack.enter_context(self._opened(start_peer(name, self._environments, cpus)))
+                    for name in self._peers
+                ]
+                self._measure(threads, [*natives, *peers])
+                for gmp in (peer for peer in peers if peer.name == "gmpy2"):
+                    for process in natives:
+                        self._check_bytes(process, gmp)
+                if threads == "1":
+                    self.results.index = natives[0].ask("index", count=INDEX_ROWS)
+        return self.results
+
+    @contextmanager
+    def _opened(self, process: Process) -> Iterator[Process]:
+        try:
+            process.about = process.ask("start", **self._start)
+            note = PEERS[process.name].note if process.name in PEERS else ""
+            self.results.implementations.setdefault(
+                process.name, {"versions": process.about["versions"], "note": note}
+            )
+            yield process
+        finally:
+            process.close()
+
+    # -- the works ------------------------------------------------------------------------------------
+
+    def _measure(self, threads: str, processes: list[Process]) -> None:
+        self._say("one thread" if threads == "1" else f"all threads ({len(self._cpus)} CPUs)")
+        for work in ("client", "keys", "tables"):
+            self._build(work, threads, [p for p in processes if work in p.about["builds"]])
+
+        encryption = self._turns("encrypt", threads, processes)
+        for process in processes:
+            self._product(process, self._mode.checked)
+            self._decode(process, self._mode.checked)
+        self._turns("product", threads, processes, items=PRODUCT_ROWS)
+        for process in processes:
+            self._decode(process, self._mode.checked)
+        decoding = self._turns("decode", threads, processes)
+
+        for process in processes:
+            # As many different vectors as a second or so of encryption gives, but one at least.
+            distinct = max(1, min(8192, len(self._truth), int(1.0 / encryption[process.name])))
+            process.ask("encrypt", count=distinct)
+        searches: dict[tuple[str, int], list[Answer]] = {}
+        for size in self._mode.search_sizes:
+            self._search(size, threads, processes, decoding, searches)
+
+    def _build(self, work: str, threads: str, processes: list[Process]) -> None:
+        taken: dict[str, list[Answer]] = {process.name: [] for process in processes}
+        for _ in range(self._mode.turns):
+            for process in processes:
+                turn = 0.0
+                while turn < self._mode.turn and _seconds(taken[process.name]) < self._mode.budget:
+                    taken[process.name].append(process.ask("build", work=work))
+                    turn += taken[process.name][-1]["wall"]
+        for process in processes:
+            self._record(work, process, threads, 1, taken[process.name])
+
+    def _turns(self, work: str, threads: str, processes: list[Process], items: int = 0) -> dict[str, float]:
+        """Time a batch work in turns of `items`, or of as many as fill a turn: seconds per item by name."""
+        do = {"encrypt": self._encrypt, "product": self._product, "decode": self._decode}[work]
+        counts: dict[str, int] = {}
+        for process in processes:  # a warm-up that also tells how many items fill a turn
+            per_item = do(process, 8)["wall"] / 8
+            counts[process.name] = items or min(8192, 8 * max(1, round(self._mode.turn / per_item / 8)))
+        taken: dict[str, list[Answer]] = {process.name: [] for process in processes}
+        for _ in range(self._mode.turns):
+            for process in processes:
+                taken[process.name].append(do(process, counts[process.name]))
+        return {
+            process.name: self._record(work, process, threads, counts[process.name], taken[process.name])
+            for process in processes
+        }
+
+    def _search(
+        self,
+        size: int,
+        threads: str,
+        processes: list[Process],
+        decoding: dict[str, float],
+        done: dict[tuple[str, int], list[Answer]],
+    ) -> None:
+        """Time searches of `size` vectors, or of fewer beyond the budget; `done` keeps them all."""
+        sizes: dict[str, int] = {}
+        for process in processes:
+            affordable = int(self._mode.budget / decoding[process.name])
+            sizes[process.name] = max(
+                s for s in (64, 256, *self._mode.search_sizes) if s <= max(64, min(size, affordable))
+            )
+        fresh = [p for p in processes if (p.name, sizes[p.name]) not in done]
+        for turn in range(self._mode.turns):
+            for process in fresh:
+                taken = done.setdefault((process.name, sizes[process.name]), [])
+                if turn == 0 or _seconds(taken) < self._mode.budget:
+                    taken.append(process.ask("search", count=sizes[process.name], k=NEAREST))
+                    self._check(process, taken[-1])
+        for process in processes:
+            measured = sizes[process.name]
+            self._record("search", process, threads, size, done[process.name, measured], measured)
+
+    def _encrypt(self, process: Process, count: int) -> Answer:
+        return process.ask("encrypt", count=count)
+
+    def _product(self, process: Process, count: int) -> Answer:
+        return process.ask("product", count=count)
+
+    def _decode(self, process: Process, count: int) -> Answer:
+        answer = process.ask("decode", count=count)
+        self._check(process, answer)
+        return answer
+
+    def _record(
+        self, work: str, process: Process, threads: str, items: int, taken: list[Answer], measured: int = 0
+    ) -> float:
+        """Append a row; returns its median seconds per item (of a search: per search)."""
+        clock = "cpu" if threads == "1" else "wall"
+        scale = (items / measured if measured else 1.0) if work == "search" else 1.0 / items
+        samples = [answer[clock] * scale for answer in taken]
+        middle = sorted(taken, key=lambda answer: float(answer[clock]))[len(taken) // 2]
+        row = Row(
+            work=work,
+            implementation=process.name,
+            threads=threads,
+            items=items,
+            samples=samples,
+            wall_over_cpu=statistics.median(answer["wall"] / answer["cpu"] for answer in taken),
+            projected_from=measured if measured != items and work == "search" else None,
+            stages=middle.get("stages", {}),
+        )
+        self.results.rows.append(row)
+        what = f"{work} {items}" if work == "search" else work
+        self._say(f"  {what:15} {process.name:32} {row.median * 1e6:14,.2f} µs")
+        return row.median
+
+    # -- the checks -----------------------------------------------------------------------------------
+
+    def _check(self, process: Process, answer: Answer) -> None:
+        """Compare every distance, and the nearest, with the plain bits."""
+        distances = np.array(answer["distances"], dtype=np.int64)
+        rows = np.arange(len(distances)) % answer["distinct"] % len(self._truth)
+        expected = self._truth[rows]
+        if not np.array_equal(distances, expected):
+            wrong = np.flatnonzero(distances != expected)
+            raise PeerError(
+                f"{process.name}: {len(wrong)} of {len(distances)} distances are wrong, the first at row "
+                f"{wrong[0]}: {distances[wrong[0]]}, not {expected[wrong[0]]}"
+            )
+        nearest = np.argsort(expected, kind="stable")[:NEAREST].tolist()
+        if answer.get("nearest", nearest) != nearest:
+            raise PeerError(f"{process.name}: nearest {answer['nearest']}, not {nearest}")
+        self._count("distances equal to NumPy's", len(distances))
+
+    def _check_bytes(self, process: Process, gmp: Process) -> None:
+        """Compare every byte of a kernel's products with GMP's."""
+        with tempfile.TemporaryDirectory() as folder:
+            exported = process.ask("export", folder=folder, count=PRODUCT_ROWS)
+            arrays = {name: exported[name] for name in ("rows", "query", "products", "n_squared")}
+            verdict = gmp.ask("check", **arrays)
+        if verdict["wrong"]:
+            raise PeerError(f"{process.name}: {len(verdict['wrong'])} products differ from GMP's")
+        self._count("products equal to GMP's, byte for byte", verdict["checked"])
+
+    def _count(self, what: str, count: int) -> None:
+        self.results.checks[what] = self.results.checks.get(what, 0) + count
+
+
+def _seconds(taken: list[Answer]) -> float:
+    return sum(float(answer["wall"]) for answer in taken)
