@@ -20,7 +20,6 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, Final
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -109,9 +108,7 @@ class Transport:
         self.retries = retries
         self.traffic = Traffic()
         self._connections = connections
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = (
-            WeakKeyDictionary()
-        )
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 
     @property
     def session(self) -> aiohttp.ClientSession | None:
@@ -121,11 +118,12 @@ class Transport:
         except RuntimeError:
             return None
 
-    def open(self) -> aiohttp.ClientSession:
+    async def open(self) -> aiohttp.ClientSession:
         """The running event loop's session, opened if need be."""
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.closed:
+            await self._close([other for other in self._sessions if other.is_closed()])
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -139,11 +137,12 @@ class Transport:
     async def close(self) -> None:
         """Close this event loop's connections, and what is left of loops that have ended."""
         running = asyncio.get_running_loop()
-        for loop, session in list(self._sessions.items()):
-            if loop is running or loop.is_closed():
-                del self._sessions[loop]
-                with suppress(RuntimeError):  # "Event loop is closed": its sockets go with it
-                    await session.close()
+        await self._close([loop for loop in self._sessions if loop is running or loop.is_closed()])
+
+    async def _close(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        for loop in loops:
+            with suppress(RuntimeError):  # "Event loop is closed": its sockets go with the session
+                await self._sessions.pop(loop).close()
 
     async def request(
         self,
@@ -185,7 +184,7 @@ class Transport:
 
     async def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         address = URL(url, encoded=True)
-        session = self.open()
+        session = await self.open()
         self.traffic.requests += 1
         self.traffic.sent += len(body or b"")
         begin = time.perf_counter()

@@ -106,7 +106,7 @@ class XTraceIntegration:
 
     async def init_session(self) -> aiohttp.ClientSession:
         """The live HTTP session of the running event loop. Every call opens it by itself."""
-        return self._transport.open()
+        return await self._transport.open()
 
     async def close(self) -> None:
         """Release all connections of this event loop."""
@@ -247,7 +247,7 @@ class XTraceIntegration:
 
     async def compute_hamming_distances_array(
         self,
-        query_rows: NDArray[np.uint8],
+        query: NDArray[np.uint8],
         context_id: str,
         kb_id: str,
         meta_filter: MetaFilter | None = None,
@@ -257,11 +257,11 @@ class XTraceIntegration:
 
         The arrays may be read-only. Raises UnexpectedAnswerError when the answer has another shape.
         """
-        if query_rows.dtype != np.uint8 or query_rows.ndim != 2:
+        if query.dtype != np.uint8 or query.ndim != 2:
             raise InputError(
-                f"query_rows: expected uint8 (chunks, width), got {query_rows.dtype} {query_rows.shape}"
+                f"query: expected uint8 (chunks, width), got {query.dtype} {query.shape}"
             )
-        return await self._distances(query_rows, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES)
+        return await self._distances(query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES)
 
     async def _distances(
         self,
