@@ -1,4 +1,4 @@
-"""Checks an installed wheel from outside the source tree: one encrypted distance, and where it was computed."""
+"""Checks an installed wheel from outside the source tree: distances are right and come from the wheel."""
 
 import sys
 from pathlib import Path
