@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gc
 import socket
 import ssl
 import threading
@@ -286,6 +287,7 @@ async def test_loops_that_ended_leave_no_session(recorder, client):
         await asyncio.to_thread(lambda: asyncio.run(client.list_exec_contexts()))
     await client.list_exec_contexts()
     assert list(client._transport._sessions) == [asyncio.get_running_loop()]
+    gc.collect()  # what Python says of the forgotten connections, it says here
 
 
 async def test_session_is_opened_again_after_close(recorder, client):
