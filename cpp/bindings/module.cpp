@@ -44,16 +44,19 @@ std::span<const std::uint8_t> view(const Bits& array) {
 
 std::string shape_text(const std::vector<py::ssize_t>& shape) {
   std::string text;
-  for (const py::ssize_t n : shape) text += (text.empty() ? "" : ", ") + (n < 0 ? std::string("N") : std::to_string(n));
+  for (const py::ssize_t n : shape)
+    text += (text.empty() ? "" : ", ") + (n < 0 ? std::string("N") : std::to_string(n));
   return "(" + text + ")";
 }
 
 // An argument that must be a C-contiguous uint8 array of the given shape, -1 standing for any length.
 Bits array_argument(const py::object& object, const char* name, const std::vector<py::ssize_t>& shape) {
-  const std::string wanted = std::string(name) + ": expected a C-contiguous uint8 array of shape " + shape_text(shape);
+  const std::string wanted =
+      std::string(name) + ": expected a C-contiguous uint8 array of shape " + shape_text(shape);
   if (!py::isinstance<Bits>(object)) {
-    throw std::invalid_argument(wanted + ", got " + std::string(py::str(py::type::of(object).attr("__name__"))) +
-                                (py::hasattr(object, "dtype") ? " of " + std::string(py::str(object.attr("dtype"))) : ""));
+    throw std::invalid_argument(
+        wanted + ", got " + std::string(py::str(py::type::of(object).attr("__name__"))) +
+        (py::hasattr(object, "dtype") ? " of " + std::string(py::str(object.attr("dtype"))) : ""));
   }
   Bits array = py::reinterpret_borrow<Bits>(object);
   std::vector<py::ssize_t> have(array.shape(), array.shape() + array.ndim());
@@ -88,9 +91,7 @@ py::class_<T> secret_class(py::module_& m, const char* name, const char* doc) {
   return type;
 }
 
-xvec::Floors floors(bool allow_insecure) {
-  return allow_insecure ? xvec::Floors::waived : xvec::Floors::enforced;
-}
+xvec::Floors floors(bool allow_insecure) { return allow_insecure ? xvec::Floors::waived : xvec::Floors::enforced; }
 
 void register_keys(py::module_& m) {
   py::class_<xvec::PublicKey>(m, "PublicKey", "Public values of a Paillier key.")
@@ -100,10 +101,9 @@ void register_keys(py::module_& m) {
            py::arg("n"), py::arg("g"), py::arg("g_n") = py::none())
       .def_property_readonly("n", [](const xvec::PublicKey& k) { return to_int(k.n()); })
       .def_property_readonly("g", [](const xvec::PublicKey& k) { return to_int(k.g()); })
-      .def_property_readonly("g_n",
-                             [](const xvec::PublicKey& k) -> py::object {
-                               return k.has_subgroup() ? to_int(k.g_n()) : py::none();
-                             })
+      .def_property_readonly(
+          "g_n",
+          [](const xvec::PublicKey& k) -> py::object { return k.has_subgroup() ? to_int(k.g_n()) : py::none(); })
       .def_property_readonly("n_squared", [](const xvec::PublicKey& k) { return to_int(k.n_squared()); })
       .def_property_readonly("width", &xvec::PublicKey::width);
 
@@ -141,10 +141,8 @@ void register_keys(py::module_& m) {
                                return k.alpha_len();
                              })
       .def_property_readonly("phi", [](const xvec::SecretKey& k) { return to_int(k.phi()); })
-      .def_property_readonly("a",
-                             [](const xvec::SecretKey& k) -> py::object {
-                               return k.alpha_len() == 0 ? py::none() : to_int(k.a());
-                             })
+      .def_property_readonly(
+          "a", [](const xvec::SecretKey& k) -> py::object { return k.alpha_len() == 0 ? py::none() : to_int(k.a()); })
       .def_property_readonly("inverse", [](const xvec::SecretKey& k) { return to_int(k.inverse()); })
       .def("close", &xvec::SecretKey::close);
 }
@@ -157,20 +155,26 @@ void def_layout(Class& type) {
       .def_property_readonly("width", &T::width);
 }
 
-template <class Key>
-xvec::HammingEncryptor make_encryptor(const Key& key, std::size_t dimensions) {
+xvec::HammingEncryptor owner_encryptor(const xvec::SecretKey& key, std::size_t dimensions) {
   const py::gil_scoped_release released;
   return {key, dimensions};
+}
+
+xvec::HammingEncryptor public_encryptor(const xvec::PublicKey& key, std::size_t dimensions,
+                                        std::optional<std::size_t> alpha_len) {
+  const py::gil_scoped_release released;
+  return {key, dimensions, alpha_len.value_or(0)};
 }
 
 void register_vectors(py::module_& m) {
   auto encryptor =
       secret_class<xvec::HammingEncryptor>(m, "HammingEncryptor", "Encrypts binary vectors of a fixed dimension.");
-  encryptor.def(py::init(&make_encryptor<xvec::SecretKey>), py::arg("key"), py::arg("dimensions"))
-      .def(py::init(&make_encryptor<xvec::PublicKey>), py::arg("key"), py::arg("dimensions"))
+  encryptor.def(py::init(&owner_encryptor), py::arg("key"), py::arg("dimensions"))
+      .def(py::init(&public_encryptor), py::arg("key"), py::arg("dimensions"), py::arg("alpha_len") = py::none())
       .def(
           "encrypt",
-          [](const xvec::HammingEncryptor& e, const py::object& bits_argument, int threads, const Progress& progress) {
+          [](const xvec::HammingEncryptor& e, const py::object& bits_argument, int threads,
+             const Progress& progress) {
             const Bits bits = array_argument(bits_argument, "bits", {-1, size(e.dimensions())});
             Bits out({bits.shape(0), size(e.chunks()), size(e.width())});
             const std::span<std::uint8_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
@@ -185,8 +189,8 @@ void register_vectors(py::module_& m) {
           py::arg("bits"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none());
   def_layout(encryptor);
 
-  auto decoder = secret_class<xvec::HammingDecoder>(m, "HammingDecoder",
-                                                    "Decodes products of encrypted vectors and queries to distances.");
+  auto decoder = secret_class<xvec::HammingDecoder>(
+      m, "HammingDecoder", "Decodes products of encrypted vectors and queries to distances.");
   decoder
       .def(py::init([](const xvec::SecretKey& key, std::size_t dimensions, bool vartime) {
              const py::gil_scoped_release released;
@@ -243,9 +247,9 @@ void register_vectors(py::module_& m) {
             const Bits query = array_argument(query_argument, "query", {-1, size(x.width())});
             const std::vector<py::ssize_t> shape{-1, query.shape(0), size(x.width())};
             const Bits rows = array_argument(rows_argument, "rows", shape);
-            Bits out = out_argument.is_none() ? Bits({rows.shape(0), query.shape(0), size(x.width())})
-                                              : array_argument(out_argument, "out",
-                                                               {rows.shape(0), query.shape(0), size(x.width())});
+            Bits out = out_argument.is_none()
+                           ? Bits({rows.shape(0), query.shape(0), size(x.width())})
+                           : array_argument(out_argument, "out", {rows.shape(0), query.shape(0), size(x.width())});
             if (!out.writeable()) throw std::invalid_argument("out: the array is read-only");
             const std::span<std::uint8_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
             const std::span<const std::uint8_t> from = view(rows), fixed = view(query);

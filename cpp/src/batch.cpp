@@ -24,8 +24,7 @@ std::atomic<bool> lost_threads{false};
 
 void watch_forks() {
 #if !defined(_WIN32)
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { lost_threads.store(used_threads.load()); });
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { lost_threads.store(used_threads.load()); });
   (void)registered;
 #endif
 }

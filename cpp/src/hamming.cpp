@@ -27,7 +27,7 @@ namespace {
 using detail::KeyMaterial;
 
 constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-constexpr std::size_t kBlock = 32;            // items that a thread takes at a time: a multiple of every lane count
+constexpr std::size_t kBlock = 32;  // items that a thread takes at a time: a multiple of every lane count
 constexpr std::uint64_t kLowBits = 0x5555555555555555;  // the low bit of every 2-bit field
 
 std::size_t limbs_for_bits(std::size_t bits) { return (bits + 63) / 64; }
@@ -196,13 +196,10 @@ namespace {
 
 // The exponent (or, for plain keys, base) below a secret bound.
 struct Bound {
-  explicit Bound(const Integer& bound)
-      : limbs(bound.limbs()), bits(bound.bits()), memory(limbs * sizeof(Limb)) {
+  explicit Bound(const Integer& bound) : limbs(bound.limbs()), bits(bound.bits()), memory(limbs * sizeof(Limb)) {
     bound.to_limbs(memory.as<Limb>(), limbs);
   }
-  void draw(BufferedRandom& random, Limb* out) const {
-    random.draw_below(out, memory.as<Limb>(), limbs, bits);
-  }
+  void draw(BufferedRandom& random, Limb* out) const { random.draw_below(out, memory.as<Limb>(), limbs, bits); }
   std::size_t limbs, bits;
   SecureBuffer memory;
 };
@@ -217,9 +214,9 @@ class OwnerBlocks final : public BlockEncryptor {
         reduce_p_(field_p_, key.p()),
         reduce_q_(field_q_, key.q()),
         fits_((largest_sum(layout.chunk_dimensions) >> 1) < key.q()),
-        kernel_(make_owner_encryptor(kernel, {key.p(), key.q(), key.a_p(), key.a_q(),
-                                              Integer::from_bytes(key.public_key().g_n()), key.scale_p(),
-                                              key.scale_q(), layout.width})) {}
+        kernel_(make_owner_encryptor(
+            kernel, {key.p(), key.q(), key.a_p(), key.a_q(), Integer::from_bytes(key.public_key().g_n()),
+                     key.scale_p(), key.scale_q(), layout.width})) {}
 
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_p_.limbs + bound_q_.limbs; }
 
@@ -263,34 +260,25 @@ class OwnerBlocks final : public BlockEncryptor {
 
 class PublicBlocks final : public BlockEncryptor {
  public:
-  // |alpha| is unknown to the public; it is at most key_len, and at the levels of docs/security.md at most twice the
-  // floor of the modulus. 128 more bits make r uniform modulo alpha to within 2^-128.
-  PublicBlocks(const PublicKey& key, const Layout& layout, const Kernel& kernel)
-      : r_bits_(public_exponent_bits(key)),
-        kernel_(make_public_encryptor(kernel, {Integer::from_bytes(key.n()), Integer::from_bytes(key.g()),
-                                               Integer::from_bytes(key.g_n()), layout.chunk_dimensions, r_bits_,
-                                               layout.width})),
-        kernel_m_limbs_(limbs_for_bits(2 * layout.chunk_dimensions)) {}
+  // 128 bits more than alpha has make r uniform modulo alpha to within 2^-128.
+  PublicBlocks(const PublicKey& key, const Layout& layout, std::size_t alpha_len, const Kernel& kernel)
+      : r_bits_((alpha_len == 0 ? detail::key_len_of(Integer::from_bytes(key.n())) : alpha_len) + 128),
+        kernel_(make_public_encryptor(
+            kernel, {Integer::from_bytes(key.n()), Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
+                     layout.chunk_dimensions, r_bits_, layout.width})) {}
 
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return limbs_for_bits(r_bits_); }
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     for (std::size_t i = 0; i < count; ++i) random.draw(out + i * draw_limbs(), draw_limbs(), r_bits_);
   }
-  void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
+  void run(const Limb* m, std::size_t, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
-    (void)m_limbs;  // equal to kernel_m_limbs_ by construction
     kernel_->run(m, draws, out, width, count);
   }
 
  private:
-  static std::size_t public_exponent_bits(const PublicKey& key) {
-    const Integer n = Integer::from_bytes(key.n());
-    return std::max(2 * detail::subgroup_floor(n.bits()), std::min<std::size_t>(detail::key_len_of(n), 512)) + 128;
-  }
-
   std::size_t r_bits_;
   std::unique_ptr<PublicEncryptor> kernel_;
-  std::size_t kernel_m_limbs_;
 };
 
 // Plain Paillier keys have no subgroup of short order, so noise costs a full exponentiation and no table helps.
@@ -387,12 +375,13 @@ HammingEncryptor make_encryptor(const SecretKey& key, std::size_t dimensions, co
   return HammingEncryptor(std::make_unique<Impl>(layout, std::move(blocks)));
 }
 
-HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, const Kernel& kernel) {
+HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len,
+                                const Kernel& kernel) {
   using Impl = HammingEncryptor::Impl;
   const Layout layout(key, dimensions);
   std::unique_ptr<BlockEncryptor> blocks;
   if (key.has_subgroup()) {
-    blocks = std::make_unique<PublicBlocks>(key, layout, kernel);
+    blocks = std::make_unique<PublicBlocks>(key, layout, alpha_len, kernel);
   } else {
     blocks = std::make_unique<PlainPublicBlocks>(key);
   }
@@ -430,8 +419,8 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
           pack_fields(m + (item - first) * m_limbs, m_limbs,
                       bits.data() + row * layout.dimensions + layout.begin(chunk), layout.size(chunk));
         }
-        impl.blocks->run(m, m_limbs, draws->item(first - slice_begin), out.data() + first * layout.width, layout.width,
-                         last - first);
+        impl.blocks->run(m, m_limbs, draws->item(first - slice_begin), out.data() + first * layout.width,
+                         layout.width, last - first);
       },
       [&](std::size_t first, std::size_t last) {
         slice_begin = first;
@@ -445,8 +434,8 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
 HammingEncryptor::HammingEncryptor(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
 HammingEncryptor::HammingEncryptor(const SecretKey& key, std::size_t dimensions)
     : HammingEncryptor(detail::make_encryptor(key, dimensions, active_kernel())) {}
-HammingEncryptor::HammingEncryptor(const PublicKey& key, std::size_t dimensions)
-    : HammingEncryptor(detail::make_encryptor(key, dimensions, active_kernel())) {}
+HammingEncryptor::HammingEncryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len)
+    : HammingEncryptor(detail::make_encryptor(key, dimensions, alpha_len, active_kernel())) {}
 HammingEncryptor::~HammingEncryptor() = default;
 HammingEncryptor::HammingEncryptor(HammingEncryptor&&) noexcept = default;
 HammingEncryptor& HammingEncryptor::operator=(HammingEncryptor&&) noexcept = default;
@@ -588,10 +577,9 @@ void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::
   require_size(plaintexts.size(), count * plain_width, "plaintexts");
   std::atomic<std::size_t> bad{kNone};
   run_batch(count, kBlock, batch, [&](std::size_t first, std::size_t last) {
-    impl_->decrypt_block(rows.data(), first, last, true, bad,
-                         [&](std::size_t i, const Limb* plain, std::size_t) {
-                           std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
-                         });
+    impl_->decrypt_block(rows.data(), first, last, true, bad, [&](std::size_t i, const Limb* plain, std::size_t) {
+      std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
+    });
   });
   if (bad != kNone) impl_->reject(bad, rows.data() + bad * width);
 }

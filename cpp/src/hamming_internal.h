@@ -10,7 +10,8 @@
 namespace xvec::detail {
 
 HammingEncryptor make_encryptor(const SecretKey& key, std::size_t dimensions, const Kernel& kernel);
-HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, const Kernel& kernel);
+HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len,
+                                const Kernel& kernel);
 // The bytes depend on what `source` gives, never on the kernel, the number of threads or the slices.
 void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits, std::span<std::uint8_t> out,
              const Batch& batch, RandomSource& source);

@@ -39,7 +39,7 @@ class Integer {
   [[nodiscard]] bool is_odd() const { return bit(0); }
   [[nodiscard]] bool is_zero() const { return bits() == 0; }
   [[nodiscard]] std::uint64_t low64() const;
-  [[nodiscard]] bool probably_prime() const;    // error probability below 4^-16 for any input
+  [[nodiscard]] bool probably_prime() const;  // error probability below 4^-16 for any input
   [[nodiscard]] std::uint64_t mod_small(std::uint64_t m) const;
 
   friend Integer operator+(const Integer&, const Integer&);

@@ -22,7 +22,8 @@ class Product {
   virtual ~Product() = default;
   // in and out: count rows, `stride` bytes from one to the next; out may be in. Any input bytes are allowed;
   // output is canonical, in [0, N).
-  virtual void run(const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept = 0;
+  virtual void run(const std::uint8_t* in, std::uint8_t* out, std::size_t stride,
+                   std::size_t count) const noexcept = 0;
 };
 
 // A modulus N = n², from which a Product is prepared for every query.
@@ -68,13 +69,14 @@ class OwnerEncryptor {
   // r_p, r_q: count * limbs(a_p) and count * limbs(a_q) limbs, r_p < a_p, r_q < a_q.
   // out: count ciphertexts of width bytes, stride apart, canonical in [0, n²).
   virtual void run(const std::uint64_t* m_p, const std::uint64_t* m_q, const std::uint64_t* r_p,
-                   const std::uint64_t* r_q, std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept = 0;
+                   const std::uint64_t* r_q, std::uint8_t* out, std::size_t stride,
+                   std::size_t count) const noexcept = 0;
 };
 
 // Public-key encryption: c = g^m * g_n^r mod n² for m = sum of bit_i * 4^(d-1-i), r of r_bits bits.
 struct PublicEncryptionKey {
   Integer n;
-  Integer g, g_n;        // modulo n²; g = 1 + n makes g^m one multiplication
+  Integer g, g_n;          // modulo n²; g = 1 + n makes g^m one multiplication
   std::size_t dimensions;  // d
   std::size_t r_bits;
   std::size_t width;

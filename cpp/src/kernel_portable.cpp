@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "kernel.h"
-#include "sizes.h"
 #include "mpn.h"
 #include "padic.h"
 #include "secure_memory.h"
+#include "sizes.h"
 
 namespace xvec {
 
@@ -462,7 +462,7 @@ std::unique_ptr<PublicEncryptor> public_encryptor(const PublicEncryptionKey& key
 }  // namespace
 
 constinit const Kernel kPortable{
-    "portable", "GMP's mpn layer, any 64-bit machine", runs_everywhere, product, decryptor, owner_encryptor,
+    "portable",       "GMP's mpn layer, any 64-bit machine", runs_everywhere, product, decryptor, owner_encryptor,
     public_encryptor,
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "integer.h"
 #include "secure_memory.h"
@@ -13,9 +14,9 @@ namespace xvec::detail {
 class KeyMaterial {
  public:
   struct Values {
-    Integer p, q;              // p > q, of key_len bits each
-    Integer a_p, a_q;          // orders of the noise base; 0 for plain keys
-    Integer inverse;           // as stored in contexts, see SecretKey::load
+    Integer p, q;      // p > q, of key_len bits each
+    Integer a_p, a_q;  // orders of the noise base; 0 for plain keys
+    Integer inverse;   // as stored in contexts, see SecretKey::load
   };
 
   // Derives the rest from values that were checked to belong together.
@@ -50,6 +51,11 @@ class KeyMaterial {
   std::size_t key_len_, alpha_len_, slot_limbs_;
   SecureBuffer memory_;
 };
+
+// The first rule of docs/security.md for generated keys that these values break, in words; empty if they keep all.
+// g_n is looked at for subgroup keys only. Generation ends with it and fails closed.
+std::string broken_generation_rule(const KeyMaterial::Values& values, std::size_t key_len, std::size_t alpha_len,
+                                   const Integer& g_n);
 
 // Bits of each prime of a modulus of 2 key_len or 2 key_len - 1 bits.
 std::size_t key_len_of(const Integer& n);

@@ -72,11 +72,16 @@ Integer random_prime(std::size_t bits, const Integer& low, const Integer& order,
 }
 
 Integer random_prime_of_length(std::size_t bits, const Integer& other) {
-  return random_prime(bits, Integer::power_of_two(bits - 1), Integer(1), [&](const Integer& a) { return a != other; });
+  return random_prime(bits, Integer::power_of_two(bits - 1), Integer(1),
+                      [&](const Integer& a) { return a != other; });
 }
 
 // 0.8165 * 2^key_len: above it n > (2/3) 4^key_len, so that full rows of 2-bit sums never wrap.
 Integer smallest_prime(std::size_t key_len) { return (Integer(8165) << key_len) / Integer(10000) + Integer(1); }
+
+Integer smallest_distance(std::size_t key_len) {
+  return Integer::power_of_two(key_len > 128 ? key_len - 100 : key_len / 4);
+}
 
 // p and q (p > q) with a_p | p - 1 and a_q | q - 1; a_p = a_q = 1 for plain keys.
 KeyMaterial::Values generate_primes(std::size_t key_len, Integer a_p, Integer a_q) {
@@ -86,7 +91,7 @@ KeyMaterial::Values generate_primes(std::size_t key_len, Integer a_p, Integer a_
     return !subgroup || (prime - one) % order != Integer(0);
   };
   Integer p = random_prime(key_len, low, a_p, [&](const Integer& c) { return apart(a_q, c); });
-  const Integer distance = Integer::power_of_two(key_len > 128 ? key_len - 100 : key_len / 4);
+  const Integer distance = smallest_distance(key_len);
   Integer q = random_prime(key_len, low, a_q, [&](const Integer& c) {
     return apart(a_p, c) && (c > p ? c - p : p - c) > distance && gcd(p - one, c - one) == two;
   });
@@ -129,7 +134,43 @@ void check_key_len(std::size_t key_len, Floors floors) {
   }
 }
 
+void fail_on_broken_rule(const KeyMaterial::Values& values, std::size_t key_len, std::size_t alpha_len,
+                         const Integer& g_n) {
+  const std::string broken = detail::broken_generation_rule(values, key_len, alpha_len, g_n);
+  if (!broken.empty()) throw std::logic_error("key generation went wrong: " + broken);
+}
+
 }  // namespace
+
+namespace detail {
+
+std::string broken_generation_rule(const KeyMaterial::Values& values, std::size_t key_len, std::size_t alpha_len,
+                                   const Integer& g_n) {
+  const Integer one(1), &p = values.p, &q = values.q, n = p * q;
+  if (p.bits() != key_len || q.bits() != key_len) return "p and q must have key_len bits";
+  const Integer low = smallest_prime(key_len);
+  if (p < low || q < low) return "p and q must exceed 0.8165 * 2^key_len";
+  if (!p.probably_prime() || !q.probably_prime()) return "p and q must be prime";
+  if ((p > q ? p - q : q - p) <= smallest_distance(key_len)) return "p and q are too close";
+  if (gcd(p - one, q - one) != Integer(2)) return "gcd(p-1, q-1) must be 2";
+  if (gcd(n, (p - one) * (q - one)) != one) return "gcd(n, phi) must be 1";
+  if (alpha_len == 0) return "";
+  const Integer &a_p = values.a_p, &a_q = values.a_q;
+  const bool lengths =
+      a_p.bits() + a_q.bits() == alpha_len && std::max(a_p.bits(), a_q.bits()) == (alpha_len + 1) / 2;
+  if (!lengths) return "a_p and a_q must share alpha_len bits evenly";
+  if (a_p == a_q || !a_p.probably_prime() || !a_q.probably_prime()) return "a_p and a_q must be distinct primes";
+  if ((p - one) % a_p != Integer(0) || (q - one) % a_q != Integer(0)) return "a_p must divide p-1, and a_q q-1";
+  if ((q - one) % a_p == Integer(0) || (p - one) % a_q == Integer(0)) return "a_p must not divide q-1, nor a_q p-1";
+  const auto has_order = [&](const Integer& prime, const Integer& order) {
+    const Integer squared = prime * prime;
+    return g_n % prime != one && pow(g_n % squared, order, squared) == one;
+  };
+  if (!has_order(p, a_p) || !has_order(q, a_q)) return "g_n must have order a_p * a_q modulo n and modulo n^2";
+  return "";
+}
+
+}  // namespace detail
 
 SecretKey SecretKey::generate(std::size_t key_len, std::size_t alpha_len, Floors floors) {
   check_key_len(key_len, floors);
@@ -152,15 +193,16 @@ SecretKey SecretKey::generate(std::size_t key_len, std::size_t alpha_len, Floors
   const Integer h_p = subgroup_generator(p, values.a_p), h_q = subgroup_generator(q, values.a_q);
   const Integer g = (n + one) * combine(h_p, h_q, p, q) % (n * n);
   const Integer g_n = combine(pow(h_p, n % values.a_p, p * p), pow(h_q, n % values.a_q, q * q), p, q);
+  fail_on_broken_rule(values, key_len, alpha_len, g_n);
   values.inverse = xvec::inverse(values.a_p * values.a_q, n);  // g^a = (1 + n)^a = 1 + a n
-  return SecretKey(
-      std::make_unique<KeyMaterial>(PublicKey(n.to_bytes(), g.to_bytes(), g_n.to_bytes()), values));
+  return SecretKey(std::make_unique<KeyMaterial>(PublicKey(n.to_bytes(), g.to_bytes(), g_n.to_bytes()), values));
 }
 
 SecretKey SecretKey::generate_plain(std::size_t key_len, Floors floors) {
   check_key_len(key_len, floors);
   const Integer one(1);
   KeyMaterial::Values values = generate_primes(key_len, one, one);
+  fail_on_broken_rule(values, key_len, 0, Integer(0));
   const Integer n = values.p * values.q;
   values.inverse = xvec::inverse((values.p - one) * (values.q - one), n);
   return SecretKey(std::make_unique<KeyMaterial>(PublicKey(n.to_bytes(), (n + one).to_bytes()), values));

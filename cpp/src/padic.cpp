@@ -59,8 +59,7 @@ void PAdic::enter(Limb* element, const Limb* value, std::size_t limbs_in, Scratc
     }
   }
   const int bound = static_cast<int>(digits);
-  const Limb k =
-      montgomery_reduce(element, scratch.m, sum[0], top[0], p_, p_negative_inverse_, n_, bound);
+  const Limb k = montgomery_reduce(element, scratch.m, sum[0], top[0], p_, p_negative_inverse_, n_, bound);
   second_digit(element + n_, sum[1], top[1], scratch.m, k, bound + 2);
 }
 

@@ -10,9 +10,9 @@
 #include <memory>
 
 #include "integer.h"
-#include "sizes.h"
 #include "mpn.h"
 #include "secure_memory.h"
+#include "sizes.h"
 
 namespace xvec {
 
@@ -43,8 +43,8 @@ class PAdic {
   // For an element that stands for 1 + L p: digit = L. Returns whether it does; digit is meaningless if not.
   bool leave_one_plus(Limb* digit, const Limb* element, Scratch& scratch) const noexcept;
 
-  void square(Limb* x, Scratch& scratch) const noexcept;                    // x = x²
-  void multiply(Limb* x, const Limb* y, Scratch& scratch) const noexcept;   // x = x y
+  void square(Limb* x, Scratch& scratch) const noexcept;                         // x = x²
+  void multiply(Limb* x, const Limb* y, Scratch& scratch) const noexcept;        // x = x y
   void multiply_digit(Limb* x, const Limb* u, Scratch& scratch) const noexcept;  // x = x (u + 0 p)
 
   // Montgomery arithmetic on single digits modulo p: r = a b / R, r = a + b.

@@ -76,7 +76,8 @@ std::string waiver() { return "; pass allow_insecure to read or make such a key 
 // One prime's part of a stored key: a_p is prime, divides p - 1 and is the order of g_n modulo p and p².
 void check_subgroup(const Integer& p, const Integer& q, const Integer& a_p, const Integer& g, const Integer& g_n,
                     const Integer& n) {
-  require(a_p > Integer(1) && a_p.probably_prime(), "a: must be the product of two primes, one dividing each of p-1 and q-1");
+  require(a_p > Integer(1) && a_p.probably_prime(),
+          "a: must be the product of two primes, one dividing each of p-1 and q-1");
   require((q - Integer(1)) % a_p != Integer(0), "a: a factor divides both p-1 and q-1");
   const Integer p2 = p * p;
   require(pow(g % p2, n % (p2 - p), p2) == g_n % p2, "g_n: is not g^n mod n^2");
@@ -168,9 +169,7 @@ const detail::KeyMaterial& SecretKey::material() const {
 const PublicKey& SecretKey::public_key() const { return material().public_key(); }
 std::size_t SecretKey::key_len() const { return material().key_len(); }
 std::size_t SecretKey::alpha_len() const { return material().alpha_len(); }
-Number SecretKey::phi() const {
-  return ((material().p() - Integer(1)) * (material().q() - Integer(1))).to_bytes();
-}
+Number SecretKey::phi() const { return ((material().p() - Integer(1)) * (material().q() - Integer(1))).to_bytes(); }
 Number SecretKey::a() const { return (material().a_p() * material().a_q()).to_bytes(); }
 Number SecretKey::inverse() const { return material().inverse().to_bytes(); }
 void SecretKey::close() noexcept { material_.reset(); }

@@ -35,7 +35,8 @@ class SystemRandom final : public RandomSource {
     }
 #elif defined(__APPLE__)
     for (std::size_t done = 0; done < out.size(); done += 256) {
-      if (getentropy(out.data() + done, std::min<std::size_t>(256, out.size() - done)) != 0) fail(std::strerror(errno));
+      if (getentropy(out.data() + done, std::min<std::size_t>(256, out.size() - done)) != 0)
+        fail(std::strerror(errno));
     }
 #else
     for (std::size_t done = 0; done < out.size();) {

@@ -31,7 +31,8 @@ void wipe(void* data, std::size_t size) noexcept {
 namespace {
 
 constexpr const char* kCannotLock =
-    "cannot lock memory for a secret key: raise the limit of locked memory (ulimit -l, LimitMEMLOCK=, RLIMIT_MEMLOCK)";
+    "cannot lock memory for a secret key: raise the limit of locked memory (ulimit -l, LimitMEMLOCK=, "
+    "RLIMIT_MEMLOCK)";
 
 #if defined(_WIN32)
 

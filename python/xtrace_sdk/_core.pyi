@@ -6,6 +6,7 @@ on a batch releases the GIL and stops within a second of Ctrl-C. Nothing here ca
 """
 
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +80,14 @@ class HammingEncryptor:
     """Encrypts binary vectors of a fixed dimension; owns the fixed-base tables.
 
     With a SecretKey it takes the owner's path (CRT, fresh exponents uniform modulo a_p and a_q), with a
-    PublicKey the public one (exponent uniform in [0, 2**(alpha_len+128))).
+    PublicKey the public one (exponent uniform in [0, 2**(alpha_len+128)); without `alpha_len`, the largest
+    possible one, key_len, is assumed, which is slower).
     """
 
-    def __init__(self, key: SecretKey | PublicKey, dimensions: int) -> None: ...
+    @overload
+    def __init__(self, key: SecretKey, dimensions: int) -> None: ...
+    @overload
+    def __init__(self, key: PublicKey, dimensions: int, alpha_len: int | None = None) -> None: ...
     @property
     def dimensions(self) -> int: ...
     @property
@@ -100,8 +105,11 @@ class HammingEncryptor:
 class HammingDecoder:
     """Decodes products of an encrypted vector and an encrypted query to Hamming distances."""
 
-    def __init__(self, key: SecretKey, dimensions: int) -> None:
-        """Raises InputError when the key's modulus is too small for exact distances."""
+    def __init__(self, key: SecretKey, dimensions: int, *, vartime: bool = False) -> None:
+        """`vartime` lets the schedule of exponentiations depend on the key (never on data): faster, but a
+        co-resident attacker may learn about the key.
+
+        Raises InputError when the key's modulus is too small for exact distances."""
     @property
     def dimensions(self) -> int: ...
     @property

@@ -33,7 +33,9 @@ class HammingEncryptor {
  public:
   // Throws std::invalid_argument for dimensions = 0.
   HammingEncryptor(const SecretKey& key, std::size_t dimensions);
-  HammingEncryptor(const PublicKey& key, std::size_t dimensions);
+  // alpha_len: a bound of the bits of the secret subgroup's order, if it is known; exponents have 128 bits more.
+  // 0 assumes the largest possible one, key_len, and is slower.
+  HammingEncryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len = 0);
   ~HammingEncryptor();
   HammingEncryptor(HammingEncryptor&&) noexcept;
   HammingEncryptor& operator=(HammingEncryptor&&) noexcept;

@@ -80,8 +80,9 @@ class SecretKey {
 
   // From stored values. Subgroup keys: inverse = L(g^a mod n²)^-1 mod n. Plain keys: a empty, inverse = phi^-1 mod n.
   // Throws KeyMismatch when the values do not belong together, WeakKey below the loading floors.
-  static SecretKey load(const PublicKey& key, std::span<const std::uint8_t> phi, std::span<const std::uint8_t> inverse,
-                        std::span<const std::uint8_t> a = {}, Floors floors = Floors::enforced);
+  static SecretKey load(const PublicKey& key, std::span<const std::uint8_t> phi,
+                        std::span<const std::uint8_t> inverse, std::span<const std::uint8_t> a = {},
+                        Floors floors = Floors::enforced);
 
   SecretKey(SecretKey&&) noexcept;
   SecretKey& operator=(SecretKey&&) noexcept;
