@@ -36,6 +36,9 @@ class Native(Worker):
     def build(self, work: str) -> None:
         if work == "client":
             self._client = PaillierLookupClient(self.dimensions, self.key_len, self.alpha_len)
+            # The client makes its tables when they are first needed: now, for they are part of the work.
+            self._client.encrypt_to_array(np.zeros((1, self.dimensions), dtype=np.uint8))
+            self._client.check_exact()
             n_squared = int(json.loads(self._client.stringify_pk())["n_squared"])
             self._n_squared, self._multiplier = n_squared, _core.Multiplier(n_squared)
         elif work == "keys":
