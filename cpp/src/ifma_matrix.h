@@ -5,18 +5,16 @@
 
 #include "ifma/ifma.h"
 #include "integer.h"
+#include "mpn.h"
+#include "query_rows.h"
 
 namespace xvec::ifma {
-
-__extension__ using Uint128 = unsigned __int128;
 
 // modulus: odd, of at most 4 KeyLen bits.
 template <int KeyLen>
 void fill_modulus(MatrixModulus<KeyLen>& table, const Integer& modulus) {
   modulus.to_digits(table.limbs, MatrixSize<KeyLen>::limbs, kMatrixBits);
-  std::uint64_t inverse = 1;  // Newton: each step doubles the correct low bits, of which 1 * N = 1 (mod 2) is the first
-  for (int step = 0; step < 6; ++step) inverse *= 2 - table.limbs[0] * inverse;
-  table.negated_inverse = (0 - inverse) & ((std::uint64_t{1} << kMatrixBits) - 1);
+  table.negated_inverse = negative_inverse(table.limbs[0]) & ((std::uint64_t{1} << kMatrixBits) - 1);
 }
 
 // rows[j]: w_j * 2^102 modulo N in limbs of radix 2^51, each limb < 2^51 and the value below N (1 + 2^-50).

@@ -1,58 +1,27 @@
 // The server's product with the IFMA kernel: prepares the query's matrix, and runs it on whole blocks.
-#include <cstring>
 #include <vector>
 
+#include "blocks.h"
 #include "ifma/ifma.h"
 #include "ifma_makers.h"
 #include "ifma_matrix.h"
+#include "query_rows.h"
 
 namespace xvec::ifma {
 namespace {
-
-constexpr std::size_t kBlock = 8;
-
-// rows[j] = query * B^j * B^2 mod N, B = 2^51: the last by division, each one before it by one Montgomery limb,
-//   T_{j-1} = (T_j + (-T_j N^-1 mod B) N) / B < N + T_j / B,
-// hence below N (1 + 2^-50) throughout.
-template <int KeyLen>
-void query_rows(std::uint64_t (*rows)[MatrixSize<KeyLen>::limbs], const MatrixModulus<KeyLen>& table,
-                const Integer& query, const Integer& modulus) {
-  constexpr int kLimbs = MatrixSize<KeyLen>::limbs;
-  constexpr std::uint64_t kMask = (std::uint64_t{1} << kMatrixBits) - 1;
-  ((query << ((kLimbs + 1) * kMatrixBits)) % modulus).to_digits(rows[kLimbs - 1], kLimbs, kMatrixBits);
-  for (int j = kLimbs - 1; j > 0; --j) {
-    const std::uint64_t* from = rows[j];
-    std::uint64_t* to = rows[j - 1];
-    const std::uint64_t quotient = (from[0] * table.negated_inverse) & kMask;
-    std::uint64_t carry =
-        static_cast<std::uint64_t>((static_cast<Uint128>(quotient) * table.limbs[0] + from[0]) >> kMatrixBits);
-    for (int k = 1; k < kLimbs; ++k) {
-      const Uint128 sum = static_cast<Uint128>(quotient) * table.limbs[k] + from[k] + carry;
-      to[k - 1] = static_cast<std::uint64_t>(sum) & kMask;
-      carry = static_cast<std::uint64_t>(sum >> kMatrixBits);
-    }
-    to[kLimbs - 1] = carry;
-  }
-}
 
 template <int KeyLen>
 class IfmaProduct final : public Product {
  public:
   IfmaProduct(const MatrixModulus<KeyLen>& table, const Integer& query, const Integer& modulus) : modulus_(table) {
     std::vector<std::uint64_t[MatrixSize<KeyLen>::limbs]> rows(MatrixSize<KeyLen>::limbs);
-    query_rows<KeyLen>(rows.data(), table, query, modulus);
+    query_rows<kMatrixBits>(rows.data(), query, modulus, table.limbs, table.negated_inverse);
     fill_matrix(query_, table, rows.data());
   }
 
   void run(const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept override {
-    constexpr std::size_t kWidth = 8 * MatrixSize<KeyLen>::words;
-    const std::size_t whole = count / kBlock * kBlock;
-    multiply(modulus_, query_, in, out, stride, whole);
-    if (whole == count) return;
-    alignas(64) std::uint8_t block[kBlock * kWidth] = {};
-    for (std::size_t i = whole; i < count; ++i) std::memcpy(block + (i - whole) * kWidth, in + i * stride, kWidth);
-    multiply(modulus_, query_, block, block, kWidth, kBlock);
-    for (std::size_t i = whole; i < count; ++i) std::memcpy(out + i * stride, block + (i - whole) * kWidth, kWidth);
+    run_in_blocks<8 * MatrixSize<KeyLen>::words>(in, out, stride, count,
+                                                 [&](auto... rows) { multiply(modulus_, query_, rows...); });
   }
 
  private:

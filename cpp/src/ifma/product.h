@@ -49,9 +49,9 @@ XVEC_INLINE void montgomery_quotients(MatrixCarry& state, const Lanes* low, cons
 // Columns first .. first + Width - 1 of X + m0 N + m1 B N, carried. The strip's `low` start at low_start, except
 // column 0 of the number, which has no column before it.
 template <int Width, int KeyLen, int Rows>
-XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes* x, const Matrix<KeyLen, Rows>& matrix,
-                              const MatrixModulus<KeyLen>& modulus, Lanes low_start, Lanes low_start0,
-                              MatrixCarry& state) {
+XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes* x,
+                              const Matrix<KeyLen, Rows>& matrix, const MatrixModulus<KeyLen>& modulus,
+                              Lanes low_start, Lanes low_start0, MatrixCarry& state) {
   const Lanes mask = broadcast((std::uint64_t{1} << kMatrixBits) - 1);
   Lanes low[Width], high[Width];
   XVEC_UNROLL for (int k = 0; k < Width; ++k) {
@@ -61,7 +61,7 @@ XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes*
   if (strip == 0) low[0] = add(low_start0, broadcast(matrix.correction[0]));
 
   XVEC_ROLLED for (int i = 0; i < Rows / 2; ++i) {
-    const std::uint64_t(*partners)[kStripWidth] = matrix.pairs[strip][i];
+    const std::uint64_t (*partners)[kStripWidth] = matrix.pairs[strip][i];
     const Lanes even = x[2 * i], odd = x[2 * i + 1];
     XVEC_UNROLL for (int k = 0; k < Width; ++k) {
       const Lanes a = add(even, broadcast(partners[0][k]));
@@ -156,13 +156,12 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<KeyLe
   column = add(add(column, state.carry), add(state.high, state.high));
   column = madd_lo(column, state.quotient1, top);
   columns[kLimbs] = bit_and(column, mask);
-  columns[kLimbs + 1] =
-      add(shift_right<kMatrixBits>(column), shift_left_1(madd_hi(zero(), state.quotient1, top)));
+  columns[kLimbs + 1] = add(shift_right<kMatrixBits>(column), shift_left_1(madd_hi(zero(), state.quotient1, top)));
 
   // r >= N needs its top two limbs to be at least those of N: chance 2^-44 for a random input, as r < N (1 + rows / B).
   const Lanes r1 = columns[kLimbs + 1], r0 = columns[kLimbs], below = broadcast(modulus.limbs[kLimbs - 2]);
-  const __mmask8 suspects = _mm512_cmpgt_epu64_mask(r1, top) |
-                            (_mm512_cmpeq_epu64_mask(r1, top) & _mm512_cmpge_epu64_mask(r0, below));
+  const __mmask8 suspects =
+      _mm512_cmpgt_epu64_mask(r1, top) | (_mm512_cmpeq_epu64_mask(r1, top) & _mm512_cmpge_epu64_mask(r0, below));
   if (__builtin_expect(suspects != 0, 0)) subtract_modulus<KeyLen>(columns + 2, modulus);
 }
 

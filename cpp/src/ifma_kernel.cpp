@@ -1,0 +1,13 @@
+// The IFMA kernel's table.
+#include "cpu.h"
+#include "ifma_makers.h"
+
+namespace xvec {
+
+extern const Kernel kIfma;
+constinit const Kernel kIfma{
+    "ifma", "AVX-512 IFMA, eight items at a time", cpu_has_ifma, ifma::make_product, ifma::make_decryptor, nullptr,
+    nullptr,
+};
+
+}  // namespace xvec
