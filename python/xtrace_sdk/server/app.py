@@ -1,0 +1,55 @@
+"""The application: routes over a store and a cache of indexes. It imports nothing that could hold a key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from xtrace_sdk.server import problems
+from xtrace_sdk.server.index_cache import IndexCache
+from xtrace_sdk.server.middleware import Frame
+from xtrace_sdk.server.models import ErrorAnswer, add_body_schemas
+from xtrace_sdk.server.routes import admin, chunks, contexts, health, search
+from xtrace_sdk.server.routes.health import product_version
+from xtrace_sdk.server.services import Services
+from xtrace_sdk.server.settings import Settings
+from xtrace_sdk.server.storage.base import Store
+from xtrace_sdk.server.storage.sqlite import SqliteStore
+
+_ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "An error."}}
+
+
+def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
+    """The server as an ASGI application. Without `store` it opens, and closes, the one of the settings."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = store or SqliteStore(settings.database)
+        app.state.services = Services(settings, opened, IndexCache(opened, settings.index_bytes))
+        try:
+            yield
+        finally:
+            if store is None:
+                await opened.close()
+
+    app = FastAPI(
+        title="xtrace",
+        summary="Vector search that the server cannot read",
+        version=product_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    app.add_middleware(Frame, max_body_bytes=settings.max_body_bytes)
+    problems.install(app)
+    for router in (health.router, chunks.router, search.router, contexts.router, admin.router):
+        app.include_router(router)
+    # Both forms of the admin base URL are in use; the document names each route once.
+    app.include_router(admin.router, prefix="/api", include_in_schema=False)
+    add_body_schemas(app)
+    return app

@@ -1,0 +1,103 @@
+"""Ciphertext indexes of the knowledge bases searched last, each following its store.
+
+The store numbers its changes. A search names the number it has to see; an index that is behind reads what
+changed since, so that it is right whoever made the change, in this process or another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+import numpy as np
+
+from xtrace_sdk.server.ciphertexts import stored_rows
+from xtrace_sdk.server.search import CiphertextIndex, Ids, Snapshot
+from xtrace_sdk.server.storage.base import Change, PublicContext, Store
+
+log = logging.getLogger("xtrace.server")
+
+_Name = tuple[str, str, int, int]
+
+
+class _Entry:
+    def __init__(self, context: PublicContext) -> None:
+        self.index = CiphertextIndex(context.n**2, context.chunks)
+        self.sequence = 0
+        self.following = asyncio.Lock()
+
+
+class IndexCache:
+    """Indexes by knowledge base and context, least recently used first to go above `budget` bytes.
+
+    An index larger than the whole budget serves its search and is dropped.
+    """
+
+    def __init__(self, store: Store, budget: int) -> None:
+        self._store = store
+        self._budget = budget
+        self._entries: OrderedDict[_Name, _Entry] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all indexes."""
+        return sum(entry.index.nbytes for entry in self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def snapshot(
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        context: PublicContext,
+        sequence: int,
+        ids: Ids | None = None,
+    ) -> Snapshot:
+        """The index at change `sequence` or later, whole or for `ids`."""
+        name = (kb_id, context_id, context.n, context.chunks)
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry(context)
+        self._entries.move_to_end(name)
+
+        async def up_to_date() -> Snapshot:
+            async with entry.following:
+                if entry.sequence < sequence:
+                    entry.sequence = await self._follow(entry, org_id, kb_id, context_id, context)
+                return await asyncio.to_thread(entry.index.snapshot, ids)
+
+        # A caller who goes away must not leave a change half applied to the index that others use.
+        snapshot = await asyncio.shield(asyncio.create_task(up_to_date()))
+        self._evict(name)
+        return snapshot
+
+    async def _follow(
+        self, entry: _Entry, org_id: str, kb_id: str, context_id: str, context: PublicContext
+    ) -> int:
+        sequence, left_out = entry.sequence, 0
+        async for change in self._store.changes(org_id, kb_id, context_id, entry.sequence):
+            left_out += await asyncio.to_thread(_apply, entry.index, context, change)
+            sequence = change.sequence
+        if left_out:
+            log.warning("%d stored vectors do not fit their context and are not searched", left_out)
+        return sequence
+
+    def _evict(self, just_used: _Name) -> None:
+        while self.nbytes > self._budget:
+            name = next(iter(self._entries))
+            if name == just_used:
+                log.warning(
+                    "an index of %d bytes is above the memory budget", self._entries[name].index.nbytes
+                )
+            del self._entries[name]
+
+
+def _apply(index: CiphertextIndex, context: PublicContext, change: Change) -> int:
+    """Returns the number of vectors that cannot be searched."""
+    ids = np.array(change.ids, dtype=np.int64)
+    good, rows = stored_rows(change.vectors, context)
+    index.replace(np.concatenate([change.removed, ids]), ids[good], rows)
+    return int(ids.size - good.sum())

@@ -1,0 +1,321 @@
+"""Request and response bodies: they check what arrives, and the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import models_json_schema
+
+from xtrace_sdk.errors import InputError
+from xtrace_sdk.server.problems import location
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+_MAX_ID = (1 << 63) - 1
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("contains a NUL character")
+    return text
+
+
+# The first wrong element ends the check: a list of a million wrong ones must not become a million errors.
+Listed = Annotated[list[T], Field(fail_fast=True)]
+Text = Annotated[str, AfterValidator(_without_nul)]
+Name = Annotated[Text, Field(max_length=1000)]
+ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+ChunkId = Annotated[int, Field(ge=0, le=_MAX_ID)]
+ChunkKey = Annotated[Text, Field(min_length=1, max_length=512)]
+MetaFilter = str | dict[str, Any] | None
+Projection = Listed[str] | None
+Index = Annotated[Listed[str], Field(description="base64 of each ciphertext, little-endian")]
+
+
+class Body(BaseModel):
+    """Unknown fields are ignored, so that newer clients may send more; types are not converted."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+async def read_body(request: Request, model: type[M]) -> tuple[bytes, M]:
+    """The request's body and what it says. Raises InputError naming the first field that is wrong."""
+    raw = await request.body()
+    try:
+        return raw, model.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise InputError(f"{location(first['loc'])}: {first['msg']}") from None
+
+
+def takes(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI entry of a route that reads its own body (bounded, and after the key was checked)."""
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+class NewChunkBody(Body):
+    """A chunk to store. `key` is the caller's own name for it, unique in the knowledge base."""
+
+    chunk_content: Text
+    index: Index
+    meta_data: dict[str, Any] | None = None
+    name: Text = ""
+    key: ChunkKey | None = None
+
+
+class ChunkUpdateBody(NewChunkBody):
+    """All fields of a chunk that exists; without `key` it keeps the key it has."""
+
+    chunk_id: ChunkId
+
+
+class ChunkPatchBody(Body):
+    """Fields to change; tags and facets may stand beside `meta_data`."""
+
+    chunk_id: ChunkId
+    chunk_content: Text | None = None
+    index: Index | None = None
+    name: Text | None = None
+    meta_data: dict[str, Any] | None = None
+    tag1: Text | None = None
+    tag2: Text | None = None
+    tag3: Text | None = None
+    tag4: Text | None = None
+    tag5: Text | None = None
+    facets: Any = None
+
+
+class InsertBody(Body):
+    """Chunks to store under new ids; a chunk whose key is taken replaces the one that has it."""
+
+    kb_id: str
+    chunks: Listed[NewChunkBody]
+    context_id: ContextId
+
+
+class UpdateBody(Body):
+    """Chunks to replace, all of them or none."""
+
+    kb_id: str
+    chunk_updates: Listed[ChunkUpdateBody]
+    context_id: ContextId
+
+
+class PatchBody(Body):
+    """Chunks to change in part, all of them or none."""
+
+    kb_id: str
+    context_id: ContextId
+    chunk_patches: Listed[ChunkPatchBody]
+
+
+class ByMetaBody(Body):
+    """Chunks by a filter."""
+
+    kb_id: str
+    context_id: ContextId | None = None
+    meta_filter: MetaFilter = None
+    dry_run: bool = False
+
+
+class PatchByMetaBody(ByMetaBody):
+    """Changes of metadata for all chunks that match."""
+
+    patch: dict[str, Any]
+
+
+class MetaSearchBody(Body):
+    """A search by metadata alone."""
+
+    kb_id: str
+    meta_filter: MetaFilter = None
+    context_id: ContextId | None = None
+    projection: Projection = None
+    return_content: bool = False
+
+
+class MetaPageBody(MetaSearchBody):
+    """One page of a search by metadata."""
+
+    limit: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
+    offset: Annotated[int, Field(ge=0, le=_MAX_ID)] = 0
+    sort_order: Literal["asc", "desc"] = "desc"
+    sort_by: Literal["chunk_id", "name", "tag1", "tag2", "tag3", "tag4", "tag5", "created_at"] = "chunk_id"
+
+
+class HammingBody(Body):
+    """An encrypted query. `range` is the smallest and the greatest chunk id to search."""
+
+    kb_id: str
+    query: Index
+    context_id: ContextId
+    meta_filter: MetaFilter = None
+    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+
+
+class ContextBody(Body):
+    """A serialised execution context; `data` is stored and given back as it is."""
+
+    data: dict[str, Any]
+    context_id: ContextId
+
+
+class NamedBody(Body):
+    """A knowledge base or an API key to create."""
+
+    name: Name
+    description: Name = ""
+
+
+class PermissionBody(Body):
+    """1 read, 3 read and write, 7 read, write and delete, 0 nothing."""
+
+    permission: Literal[0, 1, 3, 7]
+
+
+class Inserted(BaseModel):
+    """`chunk_ids` in the order of the request."""
+
+    response: str
+    chunk_ids: list[int]
+    count: int
+    replaced_count: int
+
+
+class Updated(BaseModel):
+    response: str
+    updated_count: int
+
+
+class Deleted(BaseModel):
+    response: str
+    deleted_count: int
+
+
+class ChunkAnswer(BaseModel):
+    """A chunk; fields that were not asked for are absent."""
+
+    chunk_id: int
+    meta_data: dict[str, Any]
+    name: str | None = None
+    key: str | None = None
+    chunk_content: str | None = None
+    index: list[str] | None = None
+
+
+class Page(BaseModel):
+    """One page; `total` counts all matches."""
+
+    results: list[ChunkAnswer]
+    total: int
+    offset: int
+    limit: int | None
+    has_more: bool
+
+
+class ContextStored(BaseModel):
+    context_id: str
+
+
+class ContextList(BaseModel):
+    contexts: list[str]
+
+
+class ContextIds(BaseModel):
+    context_ids: list[str]
+
+
+class KbIds(BaseModel):
+    kb_ids: list[str]
+
+
+class Acknowledged(BaseModel):
+    response: str
+
+
+class AdminRecord(BaseModel):
+    """The admin routes answer in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+
+class KbAnswer(AdminRecord):
+    """A knowledge base; times are ISO 8601 in UTC."""
+
+    id: str
+    name: str
+    description: str
+    number_of_vectors: int
+    created_at: str
+    updated_at: str
+    context_ids: list[str]
+
+
+class KeyAnswer(AdminRecord):
+    """An API key by the hash of its secret."""
+
+    hash: str
+    first_n: str
+    name: str
+    description: str
+    status: Literal["active", "revoked"]
+    created_at: str
+    last_used_at: str | None
+
+
+class KeyCreated(AdminRecord):
+    """`secretKey` is shown this once."""
+
+    api_key: KeyAnswer
+    secret_key: str
+
+
+class PermissionAnswer(AdminRecord):
+    knowledge_base_id: str
+    permission: int
+    updated_at: str
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    code: int
+    type: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every error."""
+
+    message: str
+    error: ErrorDetail
+    request_id: str
+
+
+def add_body_schemas(app: FastAPI) -> None:
+    """Put the bodies that routes read by themselves (`takes`) into the OpenAPI document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            )
+            bodies = list(Body.__subclasses__())
+            bodies += [inner for body in bodies for inner in body.__subclasses__()]
+            _, schemas = models_json_schema(
+                [(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"].update(schemas["$defs"])
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,56 @@
+"""What a server can be told, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xtrace_sdk.errors import ConfigurationError
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one server process.
+
+    Attributes:
+        host: address to listen on; anything but loopback should come with a certificate.
+        port: 0 picks a free one.
+        data: folder of the database and of ``credentials.json``; created with mode 0700.
+        max_body_bytes: longer request bodies are answered with 413.
+        index_bytes: memory for ciphertext indexes; the least recently used ones are dropped above it.
+        replay_seconds: how long a byte-identical insert is answered again instead of stored twice; 0 never.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    data: Path = field(default_factory=lambda: Path("xtrace-data"))
+    max_body_bytes: int = 64 * _MIB
+    index_bytes: int = 1024 * _MIB
+    replay_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigurationError(f"port: expected 0 to 65535, got {self.port}")
+        for name in ("max_body_bytes", "index_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name}: expected at least 1")
+        if self.replay_seconds < 0:
+            raise ConfigurationError("replay_seconds: expected at least 0")
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data / "xtrace.sqlite3"
+
+    @property
+    def credentials(self) -> Path:
+        """Where generated credentials are written at the first start."""
+        return self.data / "credentials.json"
+
+
+def environment(name: str) -> str | None:
+    """An environment variable, None when unset or empty."""
+    return os.environ.get(name) or None

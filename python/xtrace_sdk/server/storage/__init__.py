@@ -1,0 +1,1 @@
+"""Durable storage of the server: one protocol, one module an engine."""
