@@ -127,6 +127,8 @@ class CorePaillierClient(HammingClientBase, Secret):
         secret = load_numbers(sk, self._SK_FIELDS, "sk")
         if public["n_squared"] != public["n"] ** 2:
             raise KeyMismatchError("pk: n_squared is not the square of n")
+        if "g_n" not in public and public["g"] != public["n"] + 1:
+            raise KeyMismatchError("pk: g is not n + 1, as plain Paillier keys have it")
         try:
             key = SecretKey.load(
                 PublicKey(public["n"], public["g"], public.get("g_n")),
@@ -137,8 +139,8 @@ class CorePaillierClient(HammingClientBase, Secret):
             )
         except WeakKeyError as error:
             raise WeakKeyError(
-                f"{error}. Such keys can be broken. To read old data and move it to a new context, pass "
-                "allow_insecure=True or set XTRACE_ALLOW_INSECURE=1"
+                f"{error}. allow_insecure=True (or XTRACE_ALLOW_INSECURE=1) is for reading old data, to move it "
+                "to a new context"
             ) from None
         if self._config is not None:
             self._check_config(self._config, key)
