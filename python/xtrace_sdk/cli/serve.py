@@ -21,6 +21,7 @@ def serve(
     """Run the server. It holds no key and cannot read what it stores."""
     try:
         from xtrace_sdk.server.run import serve as run_server
+        from xtrace_sdk.server.settings import Settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("xtrace_sdk"):
             raise
@@ -29,4 +30,4 @@ def serve(
             "pip install 'xtrace-sdk-native[cli,server]'",
             code=USAGE,
         )
-    run_server(host=host, port=port, data=data)
+    run_server(Settings(host=host, port=port, data=data))

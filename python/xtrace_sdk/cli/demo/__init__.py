@@ -42,7 +42,8 @@ def demo(
         Path | None, typer.Option(help="Index the .txt and .md files of this folder instead.")
     ] = None,
     query: Annotated[
-        list[str] | None, typer.Option("--query", "-q", metavar="TEXT", help="Ask this too; may be given several times.")
+        list[str] | None,
+        typer.Option("--query", "-q", metavar="TEXT", help="Ask this too; may be given several times."),
     ] = None,
     api_url: Annotated[
         str | None,

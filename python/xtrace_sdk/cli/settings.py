@@ -1,0 +1,261 @@
+"""Where commands find the server, the context and the keys.
+
+Settings come from options, the environment, a ``.env`` file (``--env-file``, else ``XTRACE_ENV_FILE``,
+else ``./.env``), in this order. Secrets (API key, admin key, passphrase) come from the environment, the
+server's own ``credentials.json`` if ``XTRACE_CREDENTIALS_FILE`` names it, the system's keyring if the package
+``keyring`` is installed, or a prompt. Nothing here writes a secret to a file.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Final
+
+from xtrace_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from xtrace_sdk.integrations.xtrace import XTraceIntegration
+    from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+DEFAULT_URL: Final = "http://127.0.0.1:8700"
+DEFAULT_CONTEXT: Final = Path("data/exec_context")
+DEFAULT_MODEL: Final = Path("data/embed_model")
+API_KEY: Final = "XTRACE_API_KEY"
+ADMIN_KEY: Final = "XTRACE_ADMIN_KEY"
+PASSPHRASE: Final = "XTRACE_PASS_PHRASE"  # noqa: S105 - the name of a variable
+SECRETS: Final = (API_KEY, ADMIN_KEY, PASSPHRASE)
+
+_KEYRING_SERVICE: Final = "xtrace"
+_IN_CREDENTIALS: Final = {API_KEY: "api_key", ADMIN_KEY: "admin_key"}
+_PROMPTS: Final = {API_KEY: "API key", ADMIN_KEY: "Admin key", PASSPHRASE: "Passphrase of the context"}
+_ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a command can be told. `values` holds variables of the environment and the ``.env`` file."""
+
+    values: Mapping[str, str]
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, env_file: Path | None = None, api_key: str | None = None) -> Settings:
+        """Settings of the environment and the ``.env`` file; `api_key` wins over both.
+
+        Raises ConfigurationError when a named file is missing, malformed or writable by others.
+        """
+        named = env_file or (
+            Path(os.environ["XTRACE_ENV_FILE"]) if os.environ.get("XTRACE_ENV_FILE") else None
+        )
+        path = named or Path(".env")
+        if named is not None and not path.is_file():
+            raise ConfigurationError(f"{path}: no such settings file; `xtrace init` writes one")
+        in_file = read_env_file(path) if path.is_file() else {}
+        return cls({**in_file, **os.environ}, {API_KEY: api_key} if api_key else {})
+
+    def __repr__(self) -> str:
+        return f"Settings(api_url={self.api_url!r})"
+
+    @property
+    def api_url(self) -> str:
+        return self.values.get("XTRACE_API_URL") or DEFAULT_URL
+
+    @property
+    def context_path(self) -> Path:
+        return Path(self.values.get("XTRACE_EXECUTION_CONTEXT_PATH") or DEFAULT_CONTEXT)
+
+    @property
+    def model_path(self) -> Path:
+        return Path(self.values.get("XTRACE_EMBEDDING_MODEL_PATH") or DEFAULT_MODEL)
+
+    @property
+    def org_id(self) -> str:
+        """Raises ConfigurationError when nothing tells it."""
+        found = self.values.get("XTRACE_ORG_ID") or self._credentials().get("org_id")
+        if not found:
+            raise ConfigurationError("XTRACE_ORG_ID: not set; `xtrace init` asks for it and remembers it")
+        return found
+
+    def secret(self, name: str) -> str | None:
+        """The secret `name` (one of SECRETS) from wherever it is kept, None when it is nowhere."""
+        return (
+            self.given.get(name)
+            or self.values.get(name)
+            or self._credentials().get(_IN_CREDENTIALS.get(name, ""))
+            or self._from_keyring(name)
+        )
+
+    def ask(self, name: str) -> str:
+        """The secret `name`, asked for at a terminal if need be. Raises ConfigurationError without one."""
+        found = self.secret(name)
+        if not found and sys.stdin.isatty():
+            found = getpass.getpass(f"{_PROMPTS[name]}: ")
+        if not found:
+            raise ConfigurationError(f"{name}: set it in the environment, or run this command at a terminal")
+        return found
+
+    def connect(self, *, admin: bool = False) -> XTraceIntegration:
+        """A client of the server. With `admin` the admin key is needed and asked for, the API key is not."""
+        from xtrace_sdk.integrations.xtrace import XTraceIntegration
+
+        org_id = self.org_id
+        admin_key = self.ask(ADMIN_KEY) if admin else self.secret(ADMIN_KEY)
+        # Admin calls do not send the API key, but a client cannot be made without one.
+        api_key = (self.secret(API_KEY) or "none") if admin else self.ask(API_KEY)
+        admin_url = self.values.get("XTRACE_ADMIN_API_URL") or self.api_url
+        return XTraceIntegration(org_id, api_key, admin_key, self.api_url, admin_url)
+
+    def open_context(self) -> ExecutionContext:
+        """The context on disk, opened with the passphrase. Raises ConfigurationError when there is none."""
+        from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+        path = self.context_path
+        if not path.is_file():
+            raise ConfigurationError(
+                f"XTRACE_EXECUTION_CONTEXT_PATH: no context at {path}; `xtrace init` makes one"
+            )
+        insecure = self.values.get("XTRACE_ALLOW_INSECURE") == "1"
+        return ExecutionContext.load_from_disk(self.ask(PASSPHRASE), path, allow_insecure=insecure)
+
+    def open_embedding(self) -> Embedding:
+        """The embedding model that ``xtrace init`` described. Raises ConfigurationError without one."""
+        from xtrace_sdk.x_vec.inference.embedding import Embedding
+
+        path = self.model_path
+        if not path.is_file():
+            raise ConfigurationError(
+                f"XTRACE_EMBEDDING_MODEL_PATH: no model at {path}; `xtrace init` describes one"
+            )
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            provider, name, dim = described["provider"], described["model_name"], described["dim"]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigurationError(
+                f"{path}: expected JSON with provider, model_name and dim; run `xtrace init`"
+            ) from None
+        return Embedding(provider, name, dim, base_url=described.get("base_url"))
+
+    def keyring_name(self, name: str) -> str:
+        """Under which name the keyring keeps a secret: bound to the server or the context it belongs to."""
+        if name == PASSPHRASE:
+            return f"{name} {self.context_path.resolve()}"
+        return f"{name} {self.api_url} {self.values.get('XTRACE_ORG_ID', '')}"
+
+    def _credentials(self) -> dict[str, str]:
+        named = self.values.get("XTRACE_CREDENTIALS_FILE")
+        if not named:
+            return {}
+        try:
+            content = json.loads(Path(named).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"XTRACE_CREDENTIALS_FILE: {named}: {error.strerror}") from None
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ConfigurationError(f"XTRACE_CREDENTIALS_FILE: {named} is not the server's credentials.json")
+        return {name: value for name, value in content.items() if isinstance(value, str)}
+
+    def _from_keyring(self, name: str) -> str | None:
+        keyring = system_keyring()
+        if keyring is None:
+            return None
+        found: str | None = keyring.get_password(_KEYRING_SERVICE, self.keyring_name(name))
+        return found
+
+    def keep(self, name: str, secret: str) -> bool:
+        """Put a secret into the system's keyring -> whether there is one."""
+        keyring = system_keyring()
+        if keyring is None:
+            return False
+        keyring.set_password(_KEYRING_SERVICE, self.keyring_name(name), secret)
+        return True
+
+
+def system_keyring() -> Any:
+    """The module ``keyring`` if it is installed and has somewhere to keep secrets, else None."""
+    try:
+        keyring, fail = import_module("keyring"), import_module("keyring.backends.fail")
+    except ImportError:
+        return None
+    return None if isinstance(keyring.get_keyring(), fail.Keyring) else keyring
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """``NAME=value`` lines: values bare, in single quotes (as they are) or double quotes (with escapes).
+
+    Raises ConfigurationError naming a malformed line, or when others may write the file: it could send keys
+    to a server of theirs.
+    """
+    try:
+        mode = path.stat().st_mode
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(f"{path}: others may write it; run: chmod go-w {path}")
+    values = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(text)
+        value = _unquoted(match[2]) if match else None
+        if match is None or value is None:
+            raise ConfigurationError(f"{path}:{number}: expected NAME=value")
+        values[match[1]] = value
+    return values
+
+
+def write_env_file(path: Path, updates: Mapping[str, str]) -> None:
+    """Set variables in a ``.env`` file, keeping its other lines: in one step, readable by its owner only."""
+    kept = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.is_file() else []
+    for name in updates:
+        kept = [line for line in kept if not re.match(rf"\s*(export\s+)?{re.escape(name)}\s*=", line)]
+    lines = [*kept, *(f"{name}={json.dumps(value)}" for name, value in updates.items())]
+    write_private(path, "".join(f"{line}\n" for line in lines))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file at `path` in one step; mode 0600."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as new:
+        try:
+            new.write(text)
+            new.flush()
+            os.fsync(new.fileno())
+            Path(new.name).replace(path)
+        except BaseException:
+            Path(new.name).unlink(missing_ok=True)
+            raise
+
+
+def _unquoted(text: str) -> str | None:
+    if text[:1] == "'":
+        inner, closed, rest = text[1:].partition("'")
+        return inner if closed and _is_comment(rest) else None
+    if text[:1] == '"':
+        match = re.fullmatch(r'"((?:[^"\\]|\\.)*)"(.*)', text)
+        if match is None or not _is_comment(match[2]):
+            return None
+        try:
+            return str(json.loads(f'"{match[1]}"', strict=False))
+        except ValueError:  # an escape that JSON does not know stands for the character itself
+            return re.sub(r"\\(.)", r"\1", match[1])
+    return re.split(r"\s#", text, maxsplit=1)[0].strip()
+
+
+def _is_comment(rest: str) -> bool:
+    return not rest.strip() or rest.strip().startswith("#")
