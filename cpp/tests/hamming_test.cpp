@@ -12,11 +12,10 @@
 #include "hamming_internal.h"
 #include "integer.h"
 #include "kernel.h"
+#include "kernel_test.h"
 #include "key_material.h"
 
 namespace xvec {
-
-void PrintTo(const Kernel* kernel, std::ostream* out) { *out << kernel->name; }
 
 namespace {
 
@@ -57,14 +56,6 @@ const SecretKey& key_of(std::size_t key_len, bool subgroup = true) {
              .first;
   }
   return it->second;
-}
-
-std::vector<const Kernel*> kernels_here() {
-  std::vector<const Kernel*> here;
-  for (const Kernel* kernel : all_kernels()) {
-    if (kernel->runs_here()) here.push_back(kernel);
-  }
-  return here;
 }
 
 class Search : public testing::TestWithParam<const Kernel*> {
@@ -224,7 +215,7 @@ TEST_P(Search, RejectsWhatIsNotACiphertext) {
   EXPECT_THROW(decoder.decode(theirs, one), InvalidCiphertext);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Search, testing::ValuesIn(kernels_here()),
+INSTANTIATE_TEST_SUITE_P(Kernels, Search, testing::ValuesIn(test::kernels_here()),
                          [](const auto& info) { return std::string(info.param->name); });
 
 TEST(Arguments, AreChecked) {
