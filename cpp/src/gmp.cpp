@@ -211,7 +211,13 @@ void multiply(Limb* r, const Limb* a, const Limb* b, std::size_t n, Limb* scratc
   mpn_sec_mul(out(r), in(a), size(n), in(b), size(n), out(scratch));
 }
 void square(Limb* r, const Limb* a, std::size_t n, Limb* scratch) noexcept {
-  mpn_sec_sqr(out(r), in(a), size(n), out(scratch));
+  // GMP builds that choose their code at run time fall back to a general product in mpn_sec_sqr. Up to 16 limbs
+  // mpn_sqr is the schoolbook square on every processor, which has no branch on data either.
+  if (n <= 16) {
+    mpn_sqr(out(r), in(a), size(n));
+  } else {
+    mpn_sec_sqr(out(r), in(a), size(n), out(scratch));
+  }
 }
 Limb add_multiple(Limb* r, const Limb* a, std::size_t n, Limb b) noexcept {
   return mpn_addmul_1(out(r), in(a), size(n), b);

@@ -154,12 +154,14 @@ class PortableDecryptor final : public Decryptor {
   void raise(Limb* x, Limb* table, PAdic::Scratch& scratch) const noexcept {
     const std::size_t size = 2 * field_.limbs(), bytes = size * sizeof(Limb);
     std::memcpy(table, field_.one(), bytes);
-    for (std::size_t e = 1; e < kEntries; ++e) {
-      std::memcpy(table + e * size, table + (e - 1) * size, bytes);
-      if (e == 1) {
-        std::memcpy(table + size, x, bytes);
+    std::memcpy(table + size, x, bytes);
+    for (std::size_t e = 2; e < kEntries; ++e) {
+      Limb* entry = table + e * size;
+      std::memcpy(entry, table + (e % 2 == 0 ? e / 2 : e - 1) * size, bytes);
+      if (e % 2 == 0) {
+        field_.square(entry, scratch);
       } else {
-        field_.multiply(table + e * size, x, scratch);
+        field_.multiply(entry, x, scratch);
       }
     }
     Limb factor[2 * kMaxPrimeLimbs];
@@ -207,22 +209,25 @@ class OwnerSide {
   // plain[0..2n) = (1 + p (m scale)) * base^r mod p², in [0, p²).
   void encrypt(Limb* plain, const Limb* m, const Limb* r, PAdic::Scratch& scratch) const noexcept {
     const std::size_t n = field_.limbs(), size = 2 * n;
-    Limb x[2 * kMaxPrimeLimbs], entry[2 * kMaxPrimeLimbs], sum[kMaxPrimeLimbs], product[kMaxPrimeLimbs];
+    Limb x[2 * kMaxPrimeLimbs], entry[2 * kMaxPrimeLimbs], sum[2 * kMaxPrimeLimbs], product[kMaxPrimeLimbs];
+    std::memset(sum, 0, size * sizeof(Limb));
     for (std::size_t w = 0; w < windows_; ++w) {
       mpn::select(entry, table_.as<Limb>() + w * kEntries * size, size, kEntries,
                   window(r, exponent_limbs_, w * kWindow, kWindow));
       if (w == 0) {
         std::memcpy(x, entry, n * sizeof(Limb));
         std::memset(x + n, 0, n * sizeof(Limb));
-        std::memcpy(sum, entry + n, n * sizeof(Limb));
       } else {
         field_.multiply_digit(x, entry, scratch);
-        field_.digit_add(sum, entry + n);
       }
+      sum[n] += mpn::add(sum, sum, entry + n, n);
     }
+    // The mu were stored times R², so that one reduction of their sum (< windows p < R p) leaves it times R.
+    Limb factor[kMaxPrimeLimbs];
+    montgomery_reduce(factor, nullptr, sum, 0, field_.p(), field_.p_negative_inverse(), n, 1);
     field_.digit_multiply(product, m, scale_memory_.as<Limb>(), scratch);
-    field_.digit_add(sum, product);
-    field_.digit_multiply(product, x, sum, scratch);  // x (1 + p s) = u + p (v + u s)
+    field_.digit_add(factor, product);
+    field_.digit_multiply(product, x, factor, scratch);  // x (1 + p s) = u + p (v + u s)
     field_.digit_add(x + n, product);
     field_.leave(plain, x, scratch);
   }
@@ -260,8 +265,9 @@ class OwnerSide {
     }
     const Integer r = Integer::power_of_two(64 * n);
     const Integer last = Integer::from_limbs(prefix + (entries - 1) * n, n);
-    SecureBuffer running_memory(2 * n * sizeof(Limb));
-    Limb *running = running_memory.as<Limb>(), *inverse = running + n;
+    SecureBuffer running_memory(3 * n * sizeof(Limb));
+    Limb *running = running_memory.as<Limb>(), *inverse = running + n, *r2 = inverse + n;
+    (r * r % p).to_limbs(r2, n);
     (pow(last, p - Integer(2), p) * r % p * r % p).to_limbs(running, n);
     for (std::size_t i = entries; i-- > 0;) {
       Limb* entry = table + i * size;
@@ -272,6 +278,7 @@ class OwnerSide {
         field_.digit_multiply(running, running, entry, scratch);
       }
       field_.digit_multiply(entry + n, entry + n, inverse, scratch);
+      field_.digit_multiply(entry + n, entry + n, r2, scratch);
     }
   }
 

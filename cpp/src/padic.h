@@ -24,6 +24,7 @@ class PAdic {
   // Limbs of p, and of one digit; an element is two digits, u then v.
   [[nodiscard]] std::size_t limbs() const noexcept { return n_; }
   [[nodiscard]] const Limb* p() const noexcept { return p_; }
+  [[nodiscard]] Limb p_negative_inverse() const noexcept { return p_negative_inverse_; }
 
   // Working memory of one thread.
   struct Scratch {
