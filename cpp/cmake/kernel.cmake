@@ -2,7 +2,8 @@
 #
 # Adds one kernel for one instruction set. SOURCES form an object library of their own, so that the flags reach
 # nothing else; PLAIN are its files that any processor of the family can run. dispatch.cpp sees
-# XVEC_KERNEL_<NAME>=1 where the kernel was compiled. XVEC_KERNELS lists the names.
+# XVEC_KERNEL_<NAME>=1 where the kernel was compiled. XVEC_KERNELS lists the names. Kernels throw nothing; compiled
+# without exceptions, they also leave no weak reference to the run-time support for them.
 function(xvec_add_kernel name processor)
   cmake_parse_arguments(PARSE_ARGV 2 kernel "" "" "SOURCES;FLAGS;PLAIN")
   string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" here)
@@ -12,7 +13,7 @@ function(xvec_add_kernel name processor)
   endif()
   add_library(xvec_kernel_${name} OBJECT ${kernel_SOURCES})
   target_include_directories(xvec_kernel_${name} PRIVATE "${PROJECT_SOURCE_DIR}/cpp/include")
-  target_compile_options(xvec_kernel_${name} PRIVATE ${kernel_FLAGS})
+  target_compile_options(xvec_kernel_${name} PRIVATE ${kernel_FLAGS} -fno-exceptions)
   target_link_libraries(xvec_kernel_${name} PRIVATE xvec_options)
   target_sources(xvec PRIVATE ${kernel_PLAIN} $<TARGET_OBJECTS:xvec_kernel_${name}>)
   string(TOUPPER "${name}" upper)
