@@ -139,8 +139,8 @@ class CorePaillierClient(HammingClientBase, Secret):
             )
         except WeakKeyError as error:
             raise WeakKeyError(
-                f"{error}. allow_insecure=True (or XTRACE_ALLOW_INSECURE=1) is for reading old data, to move it "
-                "to a new context"
+                f"{error}. allow_insecure=True (or XTRACE_ALLOW_INSECURE=1) is for reading old data, to move "
+                "it to a new context"
             ) from None
         if self._config is not None:
             self._check_config(self._config, key)

@@ -175,9 +175,13 @@ async def _await_all(vectors: list[Any]) -> list[Any]:
         async with turn:
             return await vector if inspect.isawaitable(vector) else vector
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(vector)) for vector in vectors]
-    return [task.result() for task in tasks]
+    tasks = [asyncio.ensure_future(one(vector)) for vector in vectors]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _close(vectors: Iterable[Any]) -> None:
