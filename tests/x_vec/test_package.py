@@ -11,7 +11,9 @@ from xtrace_sdk.x_vec.retrievers import Retriever
 
 def modules_after(statement):
     program = f"import sys, json\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     return set(json.loads(output))
 
 
@@ -31,7 +33,14 @@ def test_the_package_itself_imports_nothing():
 
 @pytest.mark.parametrize(
     "name",
-    ["DataLoader", "Embedding", "ExecutionContext", "PassphraseKeyProvider", "AWSKMSKeyProvider", "Retriever"],
+    [
+        "DataLoader",
+        "Embedding",
+        "ExecutionContext",
+        "PassphraseKeyProvider",
+        "AWSKMSKeyProvider",
+        "Retriever",
+    ],
 )
 def test_crypto_and_inference_import_no_http(name):
     loaded = modules_after(f"from xtrace_sdk.x_vec import {name}")
