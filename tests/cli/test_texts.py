@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xtrace_sdk.cli.texts import split
+from xtrace_sdk.cli.texts import paragraphs, split
 from xtrace_sdk.errors import InputError
 
 prose = st.text(st.sampled_from("ab cd.\n!? \t"), max_size=400)
@@ -17,17 +17,18 @@ def test_no_piece_is_too_long_and_nothing_is_lost(text, longest):
     assert re.sub(r"\s", "", "".join(pieces)) == re.sub(r"\s", "", text)
 
 
-@given(prose, st.integers(9, 60), st.data())
-def test_overlapping_pieces_cover_the_text(text, longest, data):
+@given(st.lists(st.sampled_from([" ", ". ", "\n\n", ""]), max_size=60), st.integers(9, 60), st.data())
+def test_overlapping_pieces_cover_the_text(separators, longest, data):
+    # every place of the text is unlike all others, so that a piece is found where it was cut
+    text = "".join(f"{chr(0x4E00 + number)}x{separator}" for number, separator in enumerate(separators))
     overlap = data.draw(st.integers(0, (longest - 1) // 2))
-    pieces = split(text, longest, overlap)
-    assert all(0 < len(piece) <= longest for piece in pieces)
     end = 0
-    for piece in pieces:
-        begin = text.find(piece, max(0, end - overlap - longest // 2))
-        assert begin >= 0
+    for piece in split(text, longest, overlap):
+        assert 0 < len(piece) <= longest
+        begin = text.index(piece)
+        assert end - overlap <= begin or not overlap
         assert not text[end:begin].strip()  # no gap but white space
-        end = max(end, begin + len(piece))
+        end = begin + len(piece)
     assert not text[end:].strip()
 
 
@@ -59,3 +60,14 @@ def test_a_piece_repeats_the_last_sentence_of_the_one_before():
 def test_overlap_of_half_a_piece_or_more_is_refused(overlap):
     with pytest.raises(InputError, match="overlap"):
         split("text", 100, overlap)
+
+
+def test_paragraphs_take_their_headings_along():
+    text = "# Title\n\nA first paragraph of some length.\n \nAnother one, also long enough.\n\nEnd"
+    assert paragraphs(text, 20) == [
+        "# Title\n\nA first paragraph of some length.",
+        "Another one, also long enough.",
+        "End",
+    ]
+    assert paragraphs("one\n\n\n\ntwo") == ["one", "two"]
+    assert paragraphs(" \n\n ") == []

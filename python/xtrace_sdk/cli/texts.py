@@ -30,6 +30,18 @@ def split(text: str, longest: int, overlap: int = 0) -> list[str]:
     return [piece for piece in (piece.strip() for piece in pieces) if piece]
 
 
+def paragraphs(text: str, shortest: int = 0) -> list[str]:
+    """The paragraphs of `text`; one shorter than `shortest` characters (a heading) goes with the next."""
+    found: list[str] = []
+    waiting = ""
+    for paragraph in _PARAGRAPH.split(text.strip()):
+        waiting = f"{waiting}\n\n{paragraph}" if waiting else paragraph
+        if len(waiting) >= shortest and waiting:
+            found.append(waiting)
+            waiting = ""
+    return [*found, waiting] if waiting else found
+
+
 def _cut(window: str) -> int:
     for border in (_PARAGRAPH, _SENTENCE, _SPACE):
         ends = [match.end() for match in border.finditer(window) if match.end() > len(window) // 2]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from xtrace_sdk.cli.texts import split
+from xtrace_sdk.cli.texts import paragraphs, split
 from xtrace_sdk.errors import InputError
 
 LONGEST: Final = 800
@@ -86,7 +86,9 @@ def folder(root: Path) -> Corpus:
             raise InputError(f"--docs: {path} is not UTF-8 text; convert or remove it") from None
         except OSError as error:
             raise InputError(f"--docs: {path} cannot be read: {error.strerror}") from None
-        found.extend(_documents(path.relative_to(root).as_posix(), text))
+        title = path.relative_to(root).as_posix()
+        for paragraph in paragraphs(text, SHORTEST):
+            found.extend(_documents(title, paragraph))
     if not found:
         raise InputError(f"--docs: no text in {root}; it takes {' and '.join(FILE_TYPES)} files")
     return Corpus(f"texts of {root}", len(paths), _distinct(found))
@@ -106,7 +108,6 @@ def _documents(title: str, text: str) -> list[Document]:
     return [
         Document(title if len(pieces) == 1 else f"{title} ({number})", piece)
         for number, piece in enumerate(pieces, 1)
-        if len(piece) >= SHORTEST or len(pieces) == 1
     ]
 
 

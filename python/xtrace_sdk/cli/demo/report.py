@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import textwrap
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def print_answer(answer: Answered, documents: int) -> None:
     """A question and its nearest documents."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    width = text_width()
     print(f"\n{style('?', 'cyan', 'bold')} {style(answer.question, 'bold')}")
     for hit in answer.hits:
         print(f"  {style(f'{hit.distance:>4}', 'yellow')}  {hit.document.title}")
@@ -34,12 +35,14 @@ def print_summary(demo: Demo, stages: dict[str, float], secrecy: tuple[int, int]
     queries, documents = len(demo.answered), len(demo.documents)
     print(f"\n{style('Proven', 'green', 'bold')}")
     print(
-        f"  {queries:,} queries × {documents:,} documents: all {queries * documents:,} encrypted distances "
-        "equal the plain Hamming distances"
+        f"  queries {queries:,} × documents {documents:,} = {queries * documents:,} encrypted distances, "
+        "each equal to the plain Hamming distance"
     )
-    print(f"  all {_texts(demo):,} fetched texts equal the originals")
+    print(f"  {_texts(demo):,} fetched texts, each equal to the original")
     if secrecy is not None:
-        print(f"  {secrecy[0]} of the texts looked for in the server's {human_bytes(secrecy[1])}: none found")
+        print(
+            f"  {secrecy[0]:,} of the texts looked for in the server's {human_bytes(secrecy[1])}: none found"
+        )
 
     print(f"\n{style('Time', 'bold')}")
     print(textwrap.indent(table(_times(demo, stages), right=(1,)), "  "))
@@ -51,12 +54,13 @@ def print_summary(demo: Demo, stages: dict[str, float], secrecy: tuple[int, int]
         ("CPU", cpu_model()),
     ]
     print(textwrap.indent(table(machine), "  "))
-    print(f"\n{style('The server saw', 'bold')} {server_saw(demo)}")
+    print(f"\n{style('The server saw', 'bold')}")
+    print(textwrap.indent(textwrap.fill(server_saw(demo), text_width() - 2), "  "))
 
 
 def as_json(demo: Demo, stages: dict[str, float], secrecy: tuple[int, int] | None) -> dict[str, Any]:
     """The same for scripts: times in seconds, sizes in bytes."""
-    traffic = demo.client.traffic
+    traffic, public = demo.client.traffic, demo.context.public_part()
     return {
         "proven": True,
         "corpus": {
@@ -65,9 +69,8 @@ def as_json(demo: Demo, stages: dict[str, float], secrecy: tuple[int, int] | Non
             "documents": len(demo.documents),
         },
         "parameters": {
-            "type": demo.context.public_part()["type"],
-            "dimensions": demo.context.embed_len(),
-            "key_len": demo.context.key_len(),
+            "type": public["type"],
+            **json.loads(public["config"]),
         },
         "queries": [
             {
@@ -103,13 +106,19 @@ def as_json(demo: Demo, stages: dict[str, float], secrecy: tuple[int, int] | Non
     }
 
 
+def text_width() -> int:
+    """Columns for running text."""
+    return max(40, min(shutil.get_terminal_size((100, 24)).columns, 110))
+
+
 def server_saw(demo: Demo) -> str:
     """One line: all that the server could learn."""
     fetched = len({hit.chunk_id for answer in demo.answered for hit in answer.hits})
     return (
-        f"{len(demo.documents):,} encrypted vectors and sealed texts with their sizes, the public key, "
-        f"{len(demo.answered)} encrypted queries, their times, and which {fetched} chunks were fetched: "
-        "no text, no vector, no query, no distance."
+        f"the public key; encrypted vectors and sealed texts and their sizes ({len(demo.documents):,}); "
+        f"encrypted queries and their times ({len(demo.answered):,}); "
+        f"which chunks were fetched ({fetched:,}). "
+        "No text, no vector, no query, no distance."
     )
 
 
