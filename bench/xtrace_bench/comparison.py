@@ -1,35 +1,111 @@
-"""One run against an earlier one."""
+"""One run against an earlier one: of this harness, of Google Benchmark or of pytest-benchmark."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import results
 from .report import duration
-from .results import NATIVE, Results
 
 
-def compare(old: Results, new: Results, tolerance: float) -> tuple[str, list[str]]:
-    """A table of what we did then and now, and the rows that became slower by more than `tolerance`.
+@dataclass(frozen=True)
+class Figure:
+    """Seconds of one benchmark; `beside` is its ratio to gmpy2 in the same run, where there is one.
 
-    On the same CPU model times are compared. On another one, times in units of gmpy2's in the same run.
+    `lucky`: how long it takes is chance (a search for primes), so no verdict follows from two runs.
     """
-    same_machine = old.machine["cpu"] == new.machine["cpu"] and old.machine["cpus"] == new.machine["cpus"]
-    titles = ("work", "threads", "implementation", "old", "new", "new/old", "beside gmpy2")
-    lines = ["{:16} {:7} {:32} {:>10} {:>10} {:>8} {:>13}".format(*titles)]
+
+    median: float
+    minimum: float
+    beside: float | None = None
+    lucky: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    machine: str
+    figures: dict[str, Figure]
+
+
+def load(path: Path) -> Run:
+    """Raises ValueError for a file that none of the three wrote."""
+    data = json.loads(path.read_text())
+    if "rows" in data:
+        return _own(results.load(path))
+    if "benchmarks" in data and "context" in data:
+        return _google(data)
+    if "benchmarks" in data and "machine_info" in data:
+        return _pytest(data)
+    raise ValueError(f"{path}: not a result of this harness, of Google Benchmark or of pytest-benchmark")
+
+
+def compare(old: Run, new: Run, tolerance: float) -> tuple[str, list[str]]:
+    """A table of then and now, and what became slower by more than `tolerance`.
+
+    On the same machine times are judged; on another one, times in units of gmpy2's in the same run.
+    """
+    same = old.machine == new.machine
+    lines = ["{:52} {:>10} {:>10} {:>8} {:>13}".format("", "old", "new", "new/old", "beside gmpy2")]
     slower = []
-    for row in new.rows:
-        before = old.find(*row.key)
-        if before is None or not row.implementation.startswith(NATIVE):
+    for name, now in new.figures.items():
+        before = old.figures.get(name)
+        if before is None:
             continue
-        ratio, beside = row.median / before.median, None
-        gains = old.ratio(before, "gmpy2"), new.ratio(row, "gmpy2")
-        if gains[0] is not None and gains[1] is not None:
-            beside = gains[0] / gains[1]
-        what = f"search {row.items:,}" if row.work == "search" else row.work
+        ratio = now.median / before.median
+        beside = now.beside / before.beside if now.beside and before.beside else None
+        shown = "–" if beside is None else f"{beside:.2f}"
         lines.append(
-            f"{what:16} {row.threads:7} {row.implementation:32} {duration(before.median):>10} "
-            f"{duration(row.median):>10} {ratio:8.2f} {'–' if beside is None else f'{beside:.2f}':>13}"
+            f"{name:52} {duration(before.median):>10} {duration(now.median):>10} {ratio:8.2f} {shown:>13}"
         )
-        judged = ratio if same_machine else beside
+        judged = None if now.lucky else ratio if same else beside
         # The minimum too: a busy machine raises medians, a slower program raises everything.
-        if judged is not None and judged > 1 + tolerance and min(row.samples) > min(before.samples):
-            slower.append(f"{what}, {row.threads} thread(s), {row.implementation}: {judged:.2f}")
+        if judged is not None and judged > 1 + tolerance and now.minimum > before.minimum:
+            slower.append(f"{name}: {judged:.2f}")
+    if len(lines) == 1:
+        raise ValueError("the two runs have no benchmark in common")
     return "\n".join(lines), slower
+
+
+def _own(run: results.Results) -> Run:
+    figures = {}
+    for row in run.rows:
+        if not row.implementation.startswith(results.NATIVE):
+            continue
+        gain = run.ratio(row, "gmpy2")
+        what = f"search {row.items}" if row.work == "search" else row.work
+        name = f"{what}, {row.threads} thread{'s' * (row.threads != '1')}, {row.implementation}"
+        figures[name] = Figure(
+            row.median,
+            min(row.samples),
+            beside=None if gain is None else 1 / gain,
+            lucky=row.work in ("client", "keys"),
+        )
+    return Run(f"{run.machine['cpu']} x {run.machine['cpus']}", figures)
+
+
+def _google(data: dict[str, Any]) -> Run:
+    """Repetitions of one benchmark have one name; its aggregates are left out."""
+    samples: dict[str, list[float]] = {}
+    for entry in data["benchmarks"]:
+        if entry["run_type"] == "iteration":
+            timed = "real_time" if entry["name"].endswith("real_time") else "cpu_time"
+            unit = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[entry["time_unit"]]
+            samples.setdefault(entry["name"], []).append(entry[timed] * unit)
+    context = data["context"]
+    return Run(
+        f"{context['mhz_per_cpu']} MHz x {context['num_cpus']}",
+        {name: Figure(sorted(times)[len(times) // 2], min(times)) for name, times in samples.items()},
+    )
+
+
+def _pytest(data: dict[str, Any]) -> Run:
+    return Run(
+        data["machine_info"]["cpu"].get("brand_raw", data["machine_info"]["machine"]),
+        {
+            entry["name"]: Figure(entry["stats"]["median"], entry["stats"]["min"])
+            for entry in data["benchmarks"]
+        },
+    )

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import picture, results
-from .comparison import compare
+from . import comparison, picture, results
 from .measure import FULL, QUICK, Suite
 from .peers import PEERS, PeerError, environment
 from .report import report
@@ -44,7 +43,7 @@ def _parser(home: Path) -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=home / "results", help="folder of the results")
     run.set_defaults(do=_run)
 
-    show = commands.add_parser("compare", help="compare two result files; exit 1 if something became slower")
+    show = commands.add_parser("compare", help="compare two JSON files; exit 1 if something is slower")
     show.add_argument("old", type=Path)
     show.add_argument("new", type=Path)
     show.add_argument("--tolerance", type=float, default=0.15, help="accepted slowdown (default 0.15)")
@@ -101,7 +100,8 @@ def _own_bits(path: Path, key_len: int) -> np.ndarray[tuple[int, int], np.dtype[
 
 
 def _compare(options: argparse.Namespace, home: Path) -> int:
-    table, slower = compare(results.load(options.old), results.load(options.new), options.tolerance)
+    old, new = comparison.load(options.old), comparison.load(options.new)
+    table, slower = comparison.compare(old, new, options.tolerance)
     print(table)
     for line in slower:
         print(f"slower: {line}", file=sys.stderr)
@@ -110,7 +110,7 @@ def _compare(options: argparse.Namespace, home: Path) -> int:
 
 def _record(options: argparse.Namespace, home: Path) -> int:
     found = results.load(options.results)
-    found.save(home / "baseline.json")
+    found.save(home / "baseline" / "search.json")
     readme = home / "README.md"
     before, _, rest = readme.read_text().partition(_TABLE_START)
     _, end, after = rest.partition(_TABLE_END)
@@ -120,7 +120,7 @@ def _record(options: argparse.Namespace, home: Path) -> int:
     picture_file = home.parent / "docs" / "img" / "bench.svg"
     picture_file.parent.mkdir(parents=True, exist_ok=True)
     picture_file.write_text(picture.draw(found))
-    print(f"written: {home / 'baseline.json'}, {readme}, {picture_file}")
+    print(f"written: {home / 'baseline' / 'search.json'}, {readme}, {picture_file}")
     return 0
 
 
