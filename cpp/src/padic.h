@@ -1,4 +1,4 @@
-// Arithmetic modulo p² in p-adic digits (docs/design.md, "Decryption"): an element X = u + v p with u, v in [0, p)
+// Arithmetic modulo p² in p-adic digits (docs/cryptography.md, "Decryption"): an element X = u + v p with u, v in [0, p)
 // stands for X / R mod p², R = 2^(64 n). With t = u u', m = -t / p mod R and r = (t + m p) / R, exactly
 // t = R r - m p, so that modulo p²
 //     X X' / R  =  r  +  p * ((u v' + v u' - m) / R mod p).

@@ -1,6 +1,6 @@
 // Paillier keys: generation, loading, and the rules that a key must keep.
 //
-// Numbers cross this interface as unsigned little-endian bytes (Number). Notation as in docs/design.md: p and q
+// Numbers cross this interface as unsigned little-endian bytes (Number). Notation as in docs/cryptography.md: p and q
 // are primes of key_len bits, n = pq, a_p | p-1 and a_q | q-1 secret primes, alpha = a_p * a_q.
 #pragma once
 
