@@ -1,0 +1,114 @@
+"""The commands as a whole: what they load, what they say, how they end."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from xtrace_sdk import _core
+
+
+def test_version(xtrace):
+    done = xtrace("version")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^kernel +{_core.kernel()}$", done.stdout, re.MULTILINE)
+    shown = json.loads(xtrace("version", "--json").stdout)
+    assert shown["kernel"] == _core.kernel()
+    assert shown["threads"] == _core.max_threads()
+    assert shown["kernels"] == _core.kernels()
+
+
+def test_impossible_kernel_is_an_error_of_one_line(xtrace):
+    done = xtrace("version", XTRACE_KERNEL="nope")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*nope.*\n", done.stderr)
+
+
+def test_no_arguments_and_unknown_command(xtrace):
+    done = xtrace()
+    assert done.returncode == 2
+    assert all(name in done.stdout + done.stderr for name in ("demo", "serve", "version"))
+    done = xtrace("frobnicate")
+    assert done.returncode == 2
+    assert "frobnicate" in done.stderr
+
+
+def python(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_without_the_extra_there_is_one_clear_message():
+    done = python("import sys; sys.modules['typer'] = None\nfrom xtrace_sdk.cli import app\napp()")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "xtrace: the command line needs the extra 'cli': pip install 'xtrace-sdk-native[cli]'\n"
+    )
+
+
+def test_serve_without_the_extra_there_is_one_clear_message():
+    done = python("import sys; sys.modules['uvicorn'] = None\nfrom xtrace_sdk.cli import app\napp(['serve'])")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the server needs uvicorn, of the extra 'server': "
+        "pip install 'xtrace-sdk-native[cli,server]'\n"
+    )
+
+
+LOADED = """
+import atexit, json, sys
+atexit.register(lambda: print("LOADED", json.dumps(sorted(sys.modules)), file=sys.stderr))
+from xtrace_sdk.cli import app
+app(sys.argv[1:])
+"""
+
+
+def loaded(errors):
+    return set(json.loads(errors.rpartition("LOADED ")[2]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["serve", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    done = python(LOADED, *arguments)
+    assert done.returncode == 0
+    heavy = {"numpy", "aiohttp", "fastapi", "uvicorn", "tqdm", "gmpy2", "xtrace_sdk._core"}
+    assert not heavy & loaded(done.stderr)
+
+
+def test_serve_loads_no_client_code(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADED, "serve", "--port", "0", "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = iter(process.stdout.readline, "")
+    assert any(line.startswith("listening on http://127.0.0.1:") for line in lines)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    modules = loaded(errors)
+    assert "xtrace_sdk.server.app" in modules
+    client = {"aiohttp", "gmpy2", "tqdm", "xtrace_sdk.integrations", "xtrace_sdk.x_vec"}
+    assert not {name for name in modules if any(f"{name}.".startswith(f"{part}.") for part in client)}
+
+
+def test_demo_loads_no_server_code(tmp_path):
+    (tmp_path / "note.txt").write_text("A note that is long enough to be one.")
+    done = python(LOADED, "demo", "--docs", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert not {
+        name for name in loaded(done.stderr) if name.startswith(("xtrace_sdk.server", "fastapi", "uvicorn"))
+    }
+
+
+def test_port_that_is_taken(xtrace, server, tmp_path):
+    port = server.url.rpartition(":")[2]
+    done = xtrace("serve", "--port", port, "--data", tmp_path / "other")
+    assert done.returncode == 2
+    assert re.search(rf"^error: .*{port}", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
