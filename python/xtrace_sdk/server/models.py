@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
+from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.server.problems import location
 
@@ -25,11 +26,20 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _known_permission(value: int) -> int:
+    if value not in (0, wire.READ, wire.WRITE, wire.DELETE):
+        raise ValueError("expected 0, 1, 3 or 7")
+    return value
+
+
 # The first wrong element ends the check: a list of a million wrong ones must not become a million errors.
 Listed = Annotated[list[T], Field(fail_fast=True)]
 Text = Annotated[str, AfterValidator(_without_nul)]
 Name = Annotated[Text, Field(max_length=1000)]
 ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+Permission = Annotated[
+    int, AfterValidator(_known_permission), Field(json_schema_extra={"enum": [0, 1, 3, 7]})
+]
 ChunkId = Annotated[int, Field(ge=0, le=_MAX_ID)]
 ChunkKey = Annotated[Text, Field(min_length=1, max_length=512)]
 MetaFilter = str | dict[str, Any] | None
@@ -176,7 +186,7 @@ class NamedBody(Body):
 class PermissionBody(Body):
     """1 read, 3 read and write, 7 read, write and delete, 0 nothing."""
 
-    permission: Literal[0, 1, 3, 7]
+    permission: Permission
 
 
 class Inserted(BaseModel):

@@ -1,0 +1,77 @@
+"""The SQLite file: its settings, its format, its failures."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from xtrace_sdk.server.storage import sqlite
+from xtrace_sdk.server.storage.base import FormatError, UnavailableError
+from xtrace_sdk.server.storage.migrations import migrations
+from xtrace_sdk.server.storage.sqlite import SqliteStore
+
+
+async def test_opened_again_and_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        store = SqliteStore(tmp_path / "db")
+        report = await store.check()
+        assert report["format"] == len(list(migrations("sqlite")))
+        await store.close()
+
+
+async def test_durable_settings(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    for connection in (store._writer_connection, store._idle.get()):
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        last = connection
+    store._idle.put(last)
+    await store.close()
+
+
+async def test_newer_format_is_refused(tmp_path: Path) -> None:
+    await SqliteStore(tmp_path / "db").close()
+    with sqlite3.connect(tmp_path / "db") as database:
+        database.execute("INSERT INTO migrations VALUES (9999, 'later')")
+    database.close()
+    with pytest.raises(FormatError, match="format 9999"):
+        SqliteStore(tmp_path / "db")
+
+
+async def test_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "db").write_bytes(b"something else" * 1000)
+    with pytest.raises(UnavailableError, match="not a database"):
+        SqliteStore(tmp_path / "db")
+
+
+async def test_locked_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clear error, nothing half-done, and it goes on when the lock is gone."""
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.05)
+    store = SqliteStore(tmp_path / "db")
+    other = sqlite3.connect(tmp_path / "db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UnavailableError, match="locked"):
+        await store.create_org("org", [])
+    assert not await store.has_org()
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.create_org("org", [])
+    assert not await store.create_org("second", [])
+    await store.close()
+
+
+async def test_abandoned_changes_release_their_connection(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.create_org("org", [])
+    await store.create_kb("org", "kb", "", "")
+    feed = store.changes("org", "kb", "c", 0)
+    assert (await anext(feed)).sequence == 0
+    await feed.aclose()
+    await store.delete_kb("org", "kb")
+    await store.close()
+
+
+def test_statements_are_split_where_sqlite_would(tmp_path: Path) -> None:
+    script = "-- one; 'two'\nCREATE TABLE a (b TEXT DEFAULT ';');\n\nCREATE TABLE c (d);\n"
+    assert len(list(sqlite._statements(script))) == 2

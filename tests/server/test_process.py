@@ -1,0 +1,227 @@
+"""The server as a process: first start, signals, being killed, and what it imports."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from xtrace_sdk import wire
+
+FORBIDDEN = (
+    "xtrace_sdk.x_vec",
+    "xtrace_sdk.x_mem",
+    "xtrace_sdk.integrations",
+    "xtrace_sdk.cli",
+    "cryptography",
+    "aiohttp",
+    "gmpy2",
+    "boto3",
+)
+
+
+class Process:
+    """``python -m xtrace_sdk.server`` on a free port."""
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        self.output: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "xtrace_sdk.server", "--port", "0", "--data", str(data)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output.append(line.rstrip("\n"))
+            if line.startswith("listening on "):
+                break
+        else:
+            raise AssertionError(self._process.communicate()[1])
+        self.url = self.output[-1].removeprefix("listening on ")
+        self.pid = self._process.pid
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url,
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+            trust_env=False,
+            timeout=30,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """(exit status, stderr)"""
+        self._process.send_signal(number)
+        _, errors = self._process.communicate(timeout=60)
+        return self._process.returncode, errors
+
+
+KEYS = {"XTRACE_ORG_ID": "theorg", "XTRACE_ADMIN_KEY": "the-admin-key", "XTRACE_API_KEY": "the-api-key"}
+
+
+def admin_of(process: Process) -> httpx.Client:
+    return process.client(x_xtrace_key="the-admin-key", x_xtrace_org_id="theorg")
+
+
+def test_first_start_generates_credentials_once(tmp_path: Path) -> None:
+    data = tmp_path / "new" / "data"
+    process = Process(data)
+    file = data / "credentials.json"
+    made = json.loads(file.read_text())
+    assert set(made) == {"org_id", "admin_key", "api_key"}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    printed = "\n".join(process.output)
+    assert all(value in printed for value in made.values())
+    with process.client(x_xtrace_key=made["admin_key"], x_xtrace_org_id=made["org_id"]) as admin:
+        kb = admin.post(wire.KBS, json={"name": "kb"}).json()["id"]
+    with process.client(x_api_key=made["api_key"]) as api:
+        path = wire.path(wire.CHUNKS, org_id=made["org_id"])
+        assert api.get(path, params={"kb_id": kb}).json() == []
+    database = data / "xtrace.sqlite3"
+    assert {stat.S_IMODE(one.stat().st_mode) for one in data.iterdir()} == {0o600}
+    status, errors = process.stop()
+    assert status == 0
+    for secret in (made["admin_key"], made["api_key"]):
+        assert secret not in errors
+        assert secret.encode() not in database.read_bytes()
+
+    again = Process(data)
+    assert len(again.output) == 1, "credentials are printed once"
+    assert json.loads(file.read_text()) == made
+    assert again.stop(signal.SIGINT)[0] == 0
+
+
+def test_credentials_from_the_environment(tmp_path: Path) -> None:
+    process = Process(tmp_path, **KEYS)
+    assert len(process.output) == 1
+    assert not (tmp_path / "credentials.json").exists()
+    with admin_of(process) as admin:
+        assert admin.get(wire.KBS).json() == []
+    assert process.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"XTRACE_ORG_ID": "a/b"}, "XTRACE_ORG_ID"),
+        ({"XTRACE_API_KEY": "a b"}, "XTRACE_API_KEY"),
+        ({"XTRACE_API_KEY": "the-admin-key"}, "must differ"),
+    ],
+)
+def test_bad_environment_is_refused_before_anything_is_made(tmp_path: Path, changed, named: str) -> None:
+    command = [sys.executable, "-m", "xtrace_sdk.server", "--port", "0", "--data", str(tmp_path)]
+    environment = {**os.environ, **KEYS, **changed}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode != 0 and named in done.stderr
+    assert Process(tmp_path).stop()[0] == 0
+
+
+def test_terminated_while_requests_run(tmp_path: Path, client) -> None:
+    """Every acknowledged insert is there after the restart, and every request was answered or never begun."""
+    process = Process(tmp_path, **KEYS)
+    with admin_of(process) as admin:
+        kb = admin.post(wire.KBS, json={"name": "kb"}).json()["id"]
+    acknowledged = write_until_gone(process, kb, client, lambda: process.stop()[0])
+    check_after_restart(tmp_path, kb, acknowledged)
+
+
+def test_killed_while_writing(tmp_path: Path, client) -> None:
+    kb = ""
+    acknowledged: dict[str, list[int]] = {}
+    for _ in range(3):
+        process = Process(tmp_path, **KEYS)
+        if not kb:
+            with admin_of(process) as admin:
+                kb = admin.post(wire.KBS, json={"name": "kb"}).json()["id"]
+        acknowledged |= write_until_gone(process, kb, client, lambda: process.stop(signal.SIGKILL)[0] + 9)  # noqa: B023
+    check_after_restart(tmp_path, kb, acknowledged)
+
+
+def write_until_gone(process: Process, kb: str, client, stop) -> dict[str, list[int]]:
+    """Four writers insert batches of three until the server stops; the ids acknowledged, by batch name."""
+    path = wire.path(wire.CHUNKS, org_id="theorg")
+    acknowledged: dict[str, list[int]] = {}
+    enough = threading.Event()
+    row = client.index(client.vectors(1))[0]
+
+    def write(writer: int) -> None:
+        with process.client(x_api_key="the-api-key") as api:
+            for number in range(10_000):
+                name = f"{process.pid}-{writer}-{number}"
+                chunk = {"chunk_content": name, "index": row}
+                body = {"kb_id": kb, "context_id": "c", "chunks": [chunk] * 3}
+                try:
+                    answer = api.post(path, json=body)
+                except httpx.HTTPError:
+                    return
+                assert answer.status_code == 200, answer.text
+                acknowledged[name] = answer.json()["chunk_ids"]
+                if len(acknowledged) >= 20:
+                    enough.set()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for one in writers:
+        one.start()
+    assert enough.wait(60)
+    assert stop() == 0
+    for one in writers:
+        one.join()
+    return acknowledged
+
+
+def check_after_restart(data: Path, kb: str, acknowledged: dict[str, list[int]]) -> None:
+    process = Process(data, **KEYS)
+    with admin_of(process) as admin:
+        count = admin.get(wire.path(wire.KB, kb_id=kb)).json()["numberOfVectors"]
+    path = wire.path(wire.CHUNKS, org_id="theorg")
+    with process.client(x_api_key="the-api-key") as api:
+        body = {"kb_id": kb, "context_id": "c", "sort_order": "asc"}
+        page = api.post(
+            wire.path(wire.CHUNKS_META_PAGE, org_id="theorg"), json={**body, "return_content": True}
+        )
+        stored = {one["chunk_id"]: one["chunk_content"] for one in page.json()["results"]}
+        for name, ids in acknowledged.items():
+            assert [stored[one] for one in ids] == [name] * 3
+        # A batch that was not acknowledged may be there, but then whole.
+        names = list(stored.values())
+        assert all(names.count(name) == 3 for name in set(names))
+        assert len(stored) == count
+        ids = [one for batch in acknowledged.values() for one in batch]
+        assert len(set(ids)) == len(ids)
+        fetched = api.get(path, params={"kb_id": kb, "chunk_ids": ids[:3], "projection": "chunk_content"})
+        assert len(fetched.json()) == 3
+    assert process.stop()[0] == 0
+
+
+def test_a_running_server_holds_no_key_material(tmp_path: Path) -> None:
+    """In a fresh process that has served a request, no module is loaded that could read or make a key."""
+    code = f"""
+import sys, threading
+from pathlib import Path
+import uvicorn, http.client
+import xtrace_sdk.server.run
+from xtrace_sdk.server.app import create_app
+from xtrace_sdk.server.settings import Settings
+app = create_app(Settings(data=Path({str(tmp_path)!r})))
+server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+thread = threading.Thread(target=server.run)
+thread.start()
+while not server.started: pass
+connection = http.client.HTTPConnection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+connection.request("GET", "/health")
+assert connection.getresponse().status == 200
+server.should_exit = True
+thread.join()
+forbidden = {FORBIDDEN!r}
+print([name for name in sys.modules if name.startswith(forbidden)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
