@@ -215,11 +215,13 @@ def _kms(
 ) -> dict[str, Any]:
     """One call of KMS, with its failures made ours."""
     try:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
     except ImportError:
         raise ConfigurationError(
             "AWSKMSKeyProvider needs boto3; install the extra: xtrace-sdk-native[kms]"
         ) from None
+    if not isinstance(key_id, str) or not key_id:
+        raise InputError("key_id: expected the id, ARN or alias of a KMS key")
     if encryption_context:
         arguments["EncryptionContext"] = encryption_context
     method = {"GenerateDataKey": "generate_data_key", "Decrypt": "decrypt"}[action]
@@ -234,6 +236,8 @@ def _kms(
             ) from None
         advice = _KMS_ADVICE.get(code, str(details.get("Message", ""))).format(action=f"kms:{action}")
         raise KeyProviderError(f"KMS {action} with key {key_id}: {code}: {advice}", code) from error
+    except ParamValidationError as error:
+        raise InputError(f"KMS {action}: {error}") from None
     except BotoCoreError as error:
         raise KeyProviderError(
             f"KMS {action} with key {key_id}: {error}; check network, region and credentials",
