@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
     from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.inference.llm import InferenceClient
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
@@ -20,6 +21,7 @@ __all__ = [
     "DataLoader",
     "Embedding",
     "ExecutionContext",
+    "InferenceClient",
     "KeyProvider",
     "PassphraseKeyProvider",
     "Retriever",
@@ -30,6 +32,7 @@ _HOMES: Final = {
     "DataLoader": "data_loaders.loader",
     "Embedding": "inference.embedding",
     "ExecutionContext": "utils.execution_context",
+    "InferenceClient": "inference.llm",
     "KeyProvider": "crypto.key_provider",
     "PassphraseKeyProvider": "crypto.key_provider",
     "Retriever": "retrievers.retriever",

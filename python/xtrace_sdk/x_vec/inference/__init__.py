@@ -1,1 +1,1 @@
-"""Embedding models."""
+"""Embedding models and language models."""
