@@ -34,7 +34,7 @@ PEERS = {
     for peer in (
         Peer(
             "xtrace-ai-sdk",
-            ("xtrace-ai-sdk==0.1.1", "click"),  # its command line imports click without declaring it
+            ("xtrace-ai-sdk[cli]==0.1.1", "click"),  # its command line imports click without declaring it
             "original.py",
             "Lookup client with the same alpha_len; one core",
         ),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from xtrace_sdk.cli.demo.process import ServerProcess
+
 _BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(_BENCH))  # the peers' environments are the benchmark's
 
@@ -14,17 +16,25 @@ from xtrace_bench import machine, peers  # noqa: E402
 from xtrace_bench.process import Process  # noqa: E402
 
 
+class OriginalError(Exception):
+    """The original raised: the name of the type, and the message."""
+
+
 class Original:
-    """Calls of the original's public interface; a ValueError there is one here."""
+    """Asks the worker."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     def __call__(self, op: str, **request: Any) -> Any:
         answer = self._process.ask(op, **request)
-        if "refused" in answer:
-            raise ValueError(answer["refused"])
+        if "raised" in answer:
+            raise OriginalError(f"{answer['raised']}: {answer['message']}")
         return answer["result"]
+
+    def call(self, target: str, method: str, *args: Any, keep_as: tuple[str, ...] = (), **kwargs: Any) -> Any:
+        """Call a method of the original's ``integration``, ``loader`` or ``retriever``."""
+        return self("call", target=target, method=method, args=args, kwargs=kwargs, keep_as=keep_as)
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +52,24 @@ def original(original_python: Path) -> Iterator[Original]:
     assert original("version") == "0.1.1"
     yield original
     process.close()
+
+
+@pytest.fixture(scope="session")
+def original_error() -> type[OriginalError]:
+    return OriginalError
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`xtrace serve` with a data folder of its own."""
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def connected(original: Original, server: ServerProcess) -> Original:
+    """The original, its two URLs pointing at our server."""
+    original(
+        "connect", url=server.url, org_id=server.org_id, api_key=server.api_key, admin_key=server.admin_key
+    )
+    return original
