@@ -267,3 +267,169 @@ async def test_upsert_inserts_and_replaces_by_id(context, integration, kb_id):
     assert [chunk["chunk_content"] for chunk in found] == ["changed", "second"]
     with pytest.raises(InputError, match="chunk: expected a dict"):
         await loader.upsert_one("text", vectors[0], kb_id)
+
+
+async def test_a_key_is_replaced(context, integration, kb_id):
+    loader = DataLoader(context, integration)
+    vectors = bits(7, 4)
+    for text, vector in (("one", vectors[0]), ("two", vectors[1])):
+        await loader.upsert_one({"chunk_content": text, "key": "doc"}, vector, kb_id)
+    await loader.upsert_one({"chunk_content": "other", "key": "doc 2"}, vectors[2], kb_id)
+    assert [text for _, text, _ in await stored(integration, context, kb_id)] == ["two", "other"]
+    retriever = Retriever(context, integration)
+    assert (await retriever.nn_search_for_ids(vectors[1], 1, kb_id, include_scores=True))[1] == [0]
+
+
+async def test_new_and_known_chunks_in_one_upload(context, integration, kb_id):
+    loader = DataLoader(context, integration)
+    vectors = bits(8, 5)
+    index, db = await loader.load_data_from_memory(documents(2), vectors[:2], True)
+    await loader.dump_db(db, index, kb_id)
+    mixed = [
+        {"chunk_content": "new a"},
+        {"chunk_content": "changed 2", "chunk_id": 2},
+        {"chunk_content": "new b"},
+        {"chunk_content": "changed 1", "chunk_id": 1},
+    ]
+    index, db = await loader.load_data_from_memory(mixed, vectors[1:], True)
+    for form in (index, [[int(value) for value in row] for row in index]):
+        await loader.dump_db(db, form, kb_id)
+    found = [(chunk_id, text) for chunk_id, text, _ in await stored(integration, context, kb_id)]
+    assert found == [
+        (1, "changed 1"),
+        (2, "changed 2"),
+        (3, "new a"),
+        (4, "new b"),
+        (5, "new a"),
+        (6, "new b"),
+    ]
+    retriever = Retriever(context, integration)
+    assert await retriever.nn_search_for_ids(vectors[2], 1, kb_id, include_scores=True) == ([2], [0])
+    assert await retriever.nn_search_for_ids(vectors[3], 2, kb_id, include_scores=True) == ([4, 6], [0, 0])
+
+
+async def test_lengths_must_agree(context, loader):
+    index, db = await loader.load_data_from_memory(documents(2), bits(1, 2), True)
+    with pytest.raises(InputError, match="index: 1 encrypted vectors for 2 chunks"):
+        await loader.dump_db(db, index[:1], "kb")
+
+
+# Streaming
+
+
+def embedder(vectors):
+    """Gives ``text N`` the N-th vector."""
+
+    async def embed(texts):
+        await asyncio.sleep(0)
+        return vectors[[int(text.split()[1]) for text in texts]]
+
+    return embed
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_ingest_stores_everything_in_order(context, integration, kb_id, asynchronous, capsys):
+    async def later():
+        for chunk in documents(25):
+            yield chunk
+
+    vectors = bits(9, 25)
+    source = later() if asynchronous else iter(documents(25))
+    loader = DataLoader(context, integration)
+    ids = await loader.ingest(source, embedder(vectors), kb_id, batch_size=10, total=25)
+    assert ids == list(range(1, 26))
+    assert [text for _, text, _ in await stored(integration, context, kb_id)] == [
+        f"text {i}" for i in range(25)
+    ]
+    assert "25/25" in capsys.readouterr().err
+    ranked = await Retriever(context, integration).nn_search_for_ids(
+        vectors[24], 1, kb_id, include_scores=True
+    )
+    assert ranked == ([25], [0])
+    assert await loader.ingest([], embedder(vectors), kb_id, disable_progress=True) == []
+    assert capsys.readouterr().err == ""
+
+
+class Counting:
+    """An integration that counts what is stored, and may fail."""
+
+    def __init__(self, fail_after=10**9):
+        self.stored, self.fail_after = 0, fail_after
+
+    async def register_public_context(self, data, context_id):
+        await asyncio.sleep(0)
+
+    async def store_db(self, db, index, kb_id, context_id, concurrent=False):
+        await asyncio.sleep(0.01)
+        if self.stored >= self.fail_after:
+            raise ConnectionError("the server is gone")
+        first = self.stored + 1
+        self.stored += len(db)
+        return [{"chunk_ids": list(range(first, self.stored + 1))}]
+
+
+async def test_ingest_holds_few_batches(context):
+    integration = Counting()
+    ahead = 0
+
+    def source():
+        nonlocal ahead
+        for number in range(100):
+            ahead = max(ahead, number - integration.stored)
+            yield {"chunk_content": f"text {number}"}
+
+    await DataLoader(context, integration).ingest(source(), embedder(bits(9, 100)), "kb", batch_size=5)
+    assert integration.stored == 100
+    assert 5 <= ahead < 15
+
+
+async def test_a_failed_ingest_says_how_much_was_stored(context):
+    for fail_after in (0, 10, 20):
+        integration = Counting(fail_after)
+        with pytest.raises(ConnectionError, match="the server is gone") as caught:
+            await DataLoader(context, integration).ingest(
+                documents(30), embedder(bits(9, 30)), "kb", batch_size=10, disable_progress=True
+            )
+        assert caught.value.__notes__ == [f"{fail_after} chunks were stored"]
+    integration = Counting()
+    wrong = [*documents(13), {"chunk_content": 5}]
+    with pytest.raises(InputError, match=r"chunks\[13\]\.chunk_content") as caught:
+        await DataLoader(context, integration).ingest(
+            wrong, embedder(bits(9, 30)), "kb", batch_size=10, disable_progress=True
+        )
+    assert integration.stored == 10
+    assert caught.value.__notes__ == ["10 chunks were stored"]
+
+
+async def test_a_failing_embedder_or_source(context):
+    async def embed(texts):
+        raise OSError("no model")
+
+    def source():
+        yield from documents(3)
+        raise OSError("no disk")
+
+    loader = DataLoader(context, Counting())
+    with pytest.raises(OSError, match="no model"):
+        await loader.ingest(documents(3), embed, "kb", disable_progress=True)
+    with pytest.raises(OSError, match="no disk"):
+        await loader.ingest(source(), embedder(bits(9, 3)), "kb", batch_size=2, disable_progress=True)
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(InputError, match="batch_size"):
+            await loader.ingest(documents(3), embed, "kb", batch_size=wrong)
+
+
+async def test_a_cancelled_ingest_stops(context):
+    class Stuck(Counting):
+        async def store_db(self, *_arguments, **_more):
+            await asyncio.sleep(3600)
+
+    ingesting = asyncio.create_task(
+        DataLoader(context, Stuck()).ingest(
+            documents(3), embedder(bits(9, 3)), "kb", batch_size=1, disable_progress=True
+        )
+    )
+    await asyncio.sleep(0.1)
+    ingesting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ingesting

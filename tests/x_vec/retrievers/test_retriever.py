@@ -72,6 +72,26 @@ async def test_queries_of_every_form(context, integration, kb_id, corpus):
         assert ids == [8]
 
 
+async def test_several_queries_at_once(context, integration, kb_id, corpus):
+    retriever = Retriever(context, integration)
+    queries = np.stack([corpus[3], 1 - corpus[0], corpus[50], corpus[9], corpus[59]])
+
+    async def later():
+        return queries
+
+    for form in (queries, queries.tolist(), later()):
+        found = await retriever.nn_search_many(form, 4, kb_id)
+        assert found == [expected(corpus, query, 4) for query in queries]
+    found = await retriever.nn_search_many(queries, 4, kb_id, {"tag1": "odd"}, [5, 30])
+    assert found == [
+        expected(corpus, query, 4, lambda chunk_id: chunk_id % 2 == 0 and 5 <= chunk_id <= 30)
+        for query in queries
+    ]
+    assert await retriever.nn_search_many([], 4, kb_id) == []
+    with pytest.raises(DimensionMismatchError, match=r"query_vectors\[1\]"):
+        await retriever.nn_search_many([queries[0], queries[0][1:]], 4, kb_id)
+
+
 async def test_filters_and_ranges(context, integration, kb_id, corpus):
     retriever = Retriever(context, integration)
     query = corpus[0]

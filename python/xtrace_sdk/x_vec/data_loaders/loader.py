@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.bits import binarise
-from xtrace_sdk.x_vec.utils.background import in_thread
+from xtrace_sdk.x_vec.crypto.core_client import positive
+from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.xtrace_types import (
     Chunk,
@@ -44,7 +48,8 @@ class ChunkStore(Protocol):
 class DataLoader:
     """Encrypts documents and stores them in a knowledge base.
 
-    On its first upload the public part of the context (never the secret key) is registered with the server.
+    Chunks with a ``chunk_id`` or a ``key`` replace what was stored under it; others are new. On the first
+    upload the public part of the context, never the secret key, is registered with the server.
     """
 
     def __init__(self, execution_context: ExecutionContext, integration: ChunkStore) -> None:
@@ -69,7 +74,7 @@ class DataLoader:
         DimensionMismatchError for a vector of another dimension than the context's.
         """
         resolved = await _resolve(vectors, len(chunks))
-        plain = [_checked(chunk, number) for number, chunk in enumerate(chunks)]
+        plain = _checked(chunks)
         context = self.execution_context
 
         def encrypt(progress: Progress) -> tuple[EncryptedIndex, EncryptedDB]:
@@ -95,18 +100,73 @@ class DataLoader:
         kb_id: str,
         concurrent: bool = False,
     ) -> list[Any]:
-        """Store what `load_data_from_memory` returned; the server's answers, one per batch."""
-        await self._register()
-        return await self.integration.store_db(
-            db, index, kb_id, self.execution_context.id, concurrent=concurrent
-        )
+        """Store what `load_data_from_memory` returned; the server's answers, one per batch.
+
+        A chunk with a ``chunk_id`` replaces the one that has it, a chunk with a ``key`` the one with that key
+        if there is one; all others are new. `concurrent` sends several batches at a time.
+        """
+        answers, _ids = await self._store(db, index, kb_id, concurrent)
+        return answers
+
+    async def ingest(
+        self,
+        chunks: Iterable[Chunk] | AsyncIterable[Chunk],
+        embed: Callable[[list[str]], Awaitable[Any]],
+        kb_id: str,
+        *,
+        batch_size: int = 1000,
+        total: int | None = None,
+        disable_progress: bool = False,
+    ) -> list[int]:
+        """Embed, encrypt and store any number of chunks, holding at most three batches in memory.
+
+        While one batch is uploaded, the next one is embedded and encrypted.
+
+        Args:
+            chunks: as for `load_data_from_memory`; a blocking iterator runs in a worker thread.
+            embed: contents -> vectors (N, dimension), for example ``embedding.bin_embed_many``.
+            kb_id: the knowledge base.
+            batch_size: chunks embedded and encrypted at a time.
+            total: number of chunks, for the progress bar.
+            disable_progress: show no progress bar.
+
+        Returns the ids, in the order of `chunks`. After a failure (whose note says how many chunks were
+        stored) chunks with a ``key`` can simply be ingested again.
+        """
+        ids: list[int] = []
+        read = 0
+        uploading: asyncio.Task[None] | None = None
+        with tqdm(total=total, desc="Storing", unit=" chunks", disable=disable_progress) as bar:
+
+            async def upload(index: EncryptedIndex, db: EncryptedDB) -> None:
+                ids.extend((await self._store(db, index, kb_id, concurrent=False))[1])
+                bar.update(len(db))
+
+            try:
+                async with aclosing(_batches(chunks, positive(batch_size, "batch_size"))) as batches:
+                    async for batch in batches:
+                        contents = [chunk["chunk_content"] for chunk in _checked(batch, read)]
+                        vectors = await embed(contents)
+                        index, db = await self.load_data_from_memory(batch, vectors, disable_progress=True)
+                        read += len(batch)
+                        if uploading is not None:
+                            await uploading
+                        uploading = asyncio.create_task(upload(index, db))
+                if uploading is not None:
+                    await uploading
+            except BaseException as error:
+                if uploading is not None:
+                    if not isinstance(error, Exception):
+                        uploading.cancel()  # the caller was cancelled and does not want to wait
+                    await asyncio.gather(uploading, return_exceptions=True)
+                error.add_note(f"{len(ids)} chunks were stored")
+                raise
+        return ids
 
     async def upsert_one(self, chunk: Chunk, vector: Any, kb_id: str) -> list[Any]:
         """Store one chunk, replacing the one with the same ``chunk_id`` or ``key`` if it carries one."""
         if not isinstance(chunk, Mapping):
             raise InputError(f"chunk: expected a dict, got {type(chunk).__name__}")
-        if "chunk_id" in chunk:
-            return await self.update_chunks([chunk], [vector], kb_id)
         index, db = await self.load_data_from_memory([chunk], [vector], disable_progress=True)
         return await self.dump_db(db, index, kb_id)
 
@@ -118,17 +178,37 @@ class DataLoader:
             if chunk.get("chunk_id") is None:
                 raise InputError(f"chunk_updates[{number}]: chunk_id is missing")
         index, db = await self.load_data_from_memory(chunk_updates, vectors, disable_progress=True)
-        await self._register()
-        return await self.integration.update_chunks(index, db, self.execution_context.id, kb_id)
+        return await self.dump_db(db, index, kb_id)
 
     async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> dict[str, Any]:
         """Delete chunks by their ids."""
         return await self.integration.delete_chunks(chunk_ids, kb_id)
 
-    async def _register(self) -> None:
-        # The server multiplies modulo n**2, so it needs the public key. The integration asks it only once.
+    async def _store(
+        self, db: EncryptedDB, index: EncryptedIndex | Sequence[Sequence[Any]], kb_id: str, concurrent: bool
+    ) -> tuple[list[Any], list[int]]:
+        """Update the chunks with an id and insert the others -> (answers, ids in the order of `db`)."""
+        if len(db) != len(index):
+            raise InputError(f"index: {len(index)} encrypted vectors for {len(db)} chunks")
         context = self.execution_context
+        # The server multiplies modulo n**2, so it needs the public key. The integration asks it only once.
         await self.integration.register_public_context(context.public_part(), context.id)
+        known = [number for number, chunk in enumerate(db) if chunk.get("chunk_id") is not None]
+        if not known:
+            answers = await self.integration.store_db(db, index, kb_id, context.id, concurrent=concurrent)
+            return answers, _inserted(answers)
+        new = sorted(set(range(len(db))).difference(known))
+        answers = await self.integration.update_chunks(
+            _pick(index, known), [db[number] for number in known], context.id, kb_id
+        )
+        ids = {number: db[number]["chunk_id"] for number in known}
+        if new:
+            inserted = await self.integration.store_db(
+                [db[number] for number in new], _pick(index, new), kb_id, context.id, concurrent=concurrent
+            )
+            ids |= dict(zip(new, _inserted(inserted), strict=False))
+            answers += inserted
+        return answers, [ids[number] for number in sorted(ids)]
 
     def _sealed(self, chunk: Chunk) -> EncryptedChunk:
         sealed: EncryptedChunk = {
@@ -143,13 +223,43 @@ class DataLoader:
         return sealed
 
 
-def _checked(chunk: Chunk, number: int) -> Chunk:
-    if not isinstance(chunk, Mapping):
-        raise InputError(f"chunks[{number}]: expected a dict, got {type(chunk).__name__}")
-    for name, kind in (("chunk_content", str), ("meta_data", Mapping), ("name", str), ("key", str)):
-        if (name in chunk or name == "chunk_content") and not isinstance(chunk.get(name), kind):
-            raise InputError(f"chunks[{number}].{name}: expected {kind.__name__}")
-    return chunk
+def _inserted(answers: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [chunk_id for answer in answers for chunk_id in answer.get("chunk_ids", [])]
+
+
+def _pick(
+    index: EncryptedIndex | Sequence[Sequence[Any]], numbers: list[int]
+) -> EncryptedIndex | list[Sequence[Any]]:
+    if isinstance(index, EncryptedIndex):
+        return EncryptedIndex(index.rows[numbers])
+    return [index[number] for number in numbers]
+
+
+async def _batches(chunks: Iterable[Chunk] | AsyncIterable[Chunk], size: int) -> AsyncGenerator[list[Chunk]]:
+    if isinstance(chunks, AsyncIterable):
+        batch: list[Chunk] = []
+        async for chunk in chunks:
+            batch.append(chunk)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        return
+    source = iter(chunks)
+    while batch := await asyncio.to_thread(lambda: list(islice(source, size))):
+        yield batch
+
+
+def _checked(chunks: Sequence[Chunk], first: int = 0) -> list[Chunk]:
+    """The chunks, if each of them is one; `first` is the number of the first in messages."""
+    for number, chunk in enumerate(chunks, first):
+        if not isinstance(chunk, Mapping):
+            raise InputError(f"chunks[{number}]: expected a dict, got {type(chunk).__name__}")
+        for name, kind in (("chunk_content", str), ("meta_data", Mapping), ("name", str), ("key", str)):
+            if (name in chunk or name == "chunk_content") and not isinstance(chunk.get(name), kind):
+                raise InputError(f"chunks[{number}].{name}: expected {kind.__name__}")
+    return list(chunks)
 
 
 async def _resolve(vectors: Any, count: int) -> Any:
@@ -175,13 +285,7 @@ async def _await_all(vectors: list[Any]) -> list[Any]:
         async with turn:
             return await vector if inspect.isawaitable(vector) else vector
 
-    tasks = [asyncio.ensure_future(one(vector)) for vector in vectors]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await gather(one(vector) for vector in vectors)
 
 
 def _close(vectors: Iterable[Any]) -> None:

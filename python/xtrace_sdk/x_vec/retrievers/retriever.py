@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.bits import binarise
-from xtrace_sdk.x_vec.utils.background import in_thread
+from xtrace_sdk.x_vec.crypto.core_client import positive
+from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
+_SEARCHES_AT_ONCE: Final = 2
 _PROJECTION: Final = ("chunk_id", "chunk_content", "tag1", "tag2", "tag3", "tag4", "tag5", "facets")
 
 
@@ -67,27 +70,27 @@ class Retriever:
 
         Raises InputError, DimensionMismatchError; CiphertextError if the server's answer is not well formed.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k: expected a positive integer, got {k!r}")
-        if not kb_id:
-            raise InputError("kb_id: must not be empty")
         if inspect.isawaitable(query_vector):
             query_vector = await query_vector
-        context = self.execution_context
-        client = context.homomorphic
-        bits = binarise([query_vector], context.embed_len(), "query_vector")
-        query = await in_thread(lambda _: client.encrypt_to_array(bits), "Encrypting", 1)
-        ids, rows = await self.integration.compute_hamming_distances_array(
-            query[0], context.id, kb_id, meta_filter, range_filter
-        )
-        distances = await in_thread(
-            lambda progress: client.decode_from_array(rows, progress=progress), "Decoding", len(ids)
-        )
-        best = nearest(ids, distances, k)
-        found = [int(chunk_id) for chunk_id in ids[best]]
-        if include_scores:
-            return found, [int(distance) for distance in distances[best]]
-        return found
+        (found,) = await self._search("query_vector", [query_vector], k, kb_id, meta_filter, range_filter)
+        return found if include_scores else found[0]
+
+    async def nn_search_many(
+        self,
+        query_vectors: Sequence[Any] | NDArray[Any] | Awaitable[Any],
+        k: int = 3,
+        kb_id: str = "",
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> list[tuple[list[int], list[int]]]:
+        """(ids, distances) for each of several queries, as `nn_search_for_ids` gives them for one.
+
+        Queries are encrypted together and searched two at a time, so that one answer is decoded while the
+        next one arrives.
+        """
+        if inspect.isawaitable(query_vectors):
+            query_vectors = await query_vectors
+        return await self._search("query_vectors", query_vectors, k, kb_id, meta_filter, range_filter)
 
     async def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
@@ -109,6 +112,37 @@ class Retriever:
         """Numbered lines, from 0: the contents of `retrieve_and_decrypt`'s chunks, or texts."""
         texts = (item["chunk_content"] if isinstance(item, Mapping) else item for item in contexts)
         return "".join(f"{number}. {text}\n" for number, text in enumerate(texts))
+
+    async def _search(
+        self,
+        name: str,
+        vectors: Any,
+        k: int,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        range_filter: Sequence[int] | None,
+    ) -> list[tuple[list[int], list[int]]]:
+        positive(k, "k")
+        if not kb_id:
+            raise InputError("kb_id: must not be empty")
+        context = self.execution_context
+        client = context.homomorphic
+        bits = binarise(vectors, context.embed_len(), name)
+        queries = await in_thread(lambda _: client.encrypt_to_array(bits), "Encrypting", len(bits))
+        turn = asyncio.Semaphore(_SEARCHES_AT_ONCE)
+
+        async def search(query: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
+            async with turn:
+                ids, rows = await self.integration.compute_hamming_distances_array(
+                    query, context.id, kb_id, meta_filter, range_filter
+                )
+                distances = await in_thread(
+                    lambda progress: client.decode_from_array(rows, progress=progress), "Decoding", len(ids)
+                )
+            best = nearest(ids, distances, k)
+            return [int(one) for one in ids[best]], [int(one) for one in distances[best]]
+
+        return await gather(search(query) for query in queries)
 
     def _opened(self, chunk: dict[str, Any]) -> dict[str, Any]:
         opened = {"chunk_id": chunk["chunk_id"], "meta_data": chunk.get("meta_data", {})}

@@ -1,10 +1,10 @@
-"""CPU-bound work beside an event loop."""
+"""CPU-bound work beside an event loop, and many calls at once."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
@@ -42,3 +42,14 @@ async def in_thread(work: Callable[[Progress], T], label: str, total: int, *, qu
     except asyncio.CancelledError:
         cancelled.set()
         raise
+
+
+async def gather(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results of all calls, in order. After a failure the others are cancelled, then it is raised."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
