@@ -69,6 +69,16 @@ def fail(error: Exception | str, *, as_json: bool = False, code: int | None = No
     raise typer.Exit(code)
 
 
+def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
+    """Ask before something that cannot be undone. Leaves with 2 when there is nobody to ask."""
+    if yes:
+        return
+    if as_json or not sys.stdin.isatty():
+        fail(f"{question} Confirm with --yes.", as_json=as_json, code=USAGE)
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        fail("nothing was done")
+
+
 def print_json(value: Any) -> None:
     """The one JSON value of a command on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from xtrace_sdk.cli import api_keys, kb, xvec
 from xtrace_sdk.cli.demo import demo
+from xtrace_sdk.cli.init import init
 from xtrace_sdk.cli.serve import serve
+from xtrace_sdk.cli.shell import shell
 from xtrace_sdk.cli.version import version
 
 app = typer.Typer(
@@ -18,4 +21,9 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(init)
+app.command()(shell)
 app.command()(version)
+app.add_typer(kb.app)
+app.add_typer(api_keys.app)
+app.add_typer(xvec.app)

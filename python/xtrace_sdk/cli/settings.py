@@ -1,7 +1,7 @@
 """Where commands find the server, the context and the keys.
 
 Settings come from options, the environment, a ``.env`` file (``--env-file``, else ``XTRACE_ENV_FILE``,
-else ``./.env``), in this order. Secrets (API key, admin key, passphrase) come from the environment, the
+else ``./.env``), in this order. Secrets (API keys, passphrase) come from the environment, the
 server's own ``credentials.json`` if ``XTRACE_CREDENTIALS_FILE`` names it, the system's keyring if the package
 ``keyring`` is installed, or a prompt. Nothing here writes a secret to a file.
 """
@@ -34,17 +34,35 @@ DEFAULT_MODEL: Final = Path("data/embed_model")
 API_KEY: Final = "XTRACE_API_KEY"
 ADMIN_KEY: Final = "XTRACE_ADMIN_KEY"
 PASSPHRASE: Final = "XTRACE_PASS_PHRASE"  # noqa: S105 - the name of a variable
-SECRETS: Final = (API_KEY, ADMIN_KEY, PASSPHRASE)
+INFERENCE_KEY: Final = "INFERENCE_API_KEY"
 
 _KEYRING_SERVICE: Final = "xtrace"
 _IN_CREDENTIALS: Final = {API_KEY: "api_key", ADMIN_KEY: "admin_key"}
-_PROMPTS: Final = {API_KEY: "API key", ADMIN_KEY: "Admin key", PASSPHRASE: "Passphrase of the context"}
+_PROMPTS: Final = {
+    API_KEY: "API key",
+    ADMIN_KEY: "Admin key",
+    PASSPHRASE: "Passphrase of the context",
+    INFERENCE_KEY: "Key of the language model's service",
+}
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 
 
 @dataclass(frozen=True)
+class Model:
+    """What ``xtrace init`` writes down of an embedding model."""
+
+    provider: str
+    model_name: str
+    dim: int
+    base_url: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Everything a command can be told. `values` holds variables of the environment and the ``.env`` file."""
+    """Everything a command can be told.
+
+    `values` holds variables of the environment and the ``.env`` file, `given` secrets that win over all.
+    """
 
     values: Mapping[str, str]
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -88,7 +106,7 @@ class Settings:
         return found
 
     def secret(self, name: str) -> str | None:
-        """The secret `name` (one of SECRETS) from wherever it is kept, None when it is nowhere."""
+        """The secret `name` (API_KEY, …) from wherever it is kept, None when it is nowhere."""
         return (
             self.given.get(name)
             or self.values.get(name)
@@ -132,19 +150,21 @@ class Settings:
         """The embedding model that ``xtrace init`` described. Raises ConfigurationError without one."""
         from xtrace_sdk.x_vec.inference.embedding import Embedding
 
+        return Embedding(**vars(self.read_model()))
+
+    def read_model(self) -> Model:
+        """The description of the embedding model. Raises ConfigurationError when there is none."""
         path = self.model_path
         if not path.is_file():
             raise ConfigurationError(
                 f"XTRACE_EMBEDDING_MODEL_PATH: no model at {path}; `xtrace init` describes one"
             )
         try:
-            described = json.loads(path.read_text(encoding="utf-8"))
-            provider, name, dim = described["provider"], described["model_name"], described["dim"]
-        except (ValueError, KeyError, TypeError):
+            return Model(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
             raise ConfigurationError(
                 f"{path}: expected JSON with provider, model_name and dim; run `xtrace init`"
             ) from None
-        return Embedding(provider, name, dim, base_url=described.get("base_url"))
 
     def keyring_name(self, name: str) -> str:
         """Under which name the keyring keeps a secret: bound to the server or the context it belongs to."""
