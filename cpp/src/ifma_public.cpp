@@ -1,0 +1,141 @@
+// The tables of the IFMA kernel's public-key encryption, and the operation itself (see ifma/public_tables.h).
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "ifma/public_tables.h"
+#include "ifma_makers.h"
+#include "mpn.h"
+
+namespace xvec::ifma {
+namespace {
+
+constexpr std::size_t kLanes = 8;
+constexpr unsigned kBits = 52;
+
+// Memory for a table of public values, aligned to cache lines.
+struct AlignedDelete {
+  void operator()(std::uint64_t* words) const { ::operator delete(words, std::align_val_t{64}); }
+};
+using AlignedWords = std::unique_ptr<std::uint64_t, AlignedDelete>;
+
+AlignedWords aligned_words(std::size_t count) {
+  return AlignedWords(
+      static_cast<std::uint64_t*>(::operator new(count * sizeof(std::uint64_t), std::align_val_t{64})));
+}
+
+// Wide windows save products but cost memory: what does not stay in the cache is not worth it.
+constexpr unsigned kMaxWindowBits = 8;
+constexpr std::size_t kMaxTableBytes = std::size_t{16} << 20;
+
+template <int KeyLen>
+class IfmaPublicEncryptor final : public PublicEncryptor {
+ public:
+  using Tables = PublicTables<KeyLen>;
+  using Elements = PublicElements<KeyLen>;
+  static constexpr int kLimbs = Tables::limbs;
+
+  explicit IfmaPublicEncryptor(const PublicEncryptionKey& key)
+      : n_(key.n), r_(Integer::power_of_two(kBits * kLimbs)) {
+    n_.to_digits(tables_.modulus.n, kLimbs, kBits);
+    tables_.modulus.negated_inverse = negative_inverse(n_.low64()) & ((std::uint64_t{1} << kBits) - 1);
+    (n_ << (kBits * kLimbs - n_.bits() + 1)).to_digits(tables_.modulus.c, kLimbs, kBits);
+    (r_ * r_ % n_).to_digits(tables_.r_squared, kLimbs, kBits);
+    noise_memory_ = make_table(tables_.noise, key.g_n, key.r_bits, 1);
+    const bool direct = key.g == n_ + Integer(1);
+    message_memory_ = make_table(tables_.message, key.g, direct ? 0 : key.dimensions, 2);
+    tables_.message.words = (2 * key.dimensions + 63) / 64;
+  }
+
+  void run(const std::uint64_t* m, const std::uint64_t* r, std::uint8_t* out, std::size_t stride,
+           std::size_t count) const noexcept override {
+    constexpr std::size_t kWidth = 4 * KeyLen / 8;
+    for (std::size_t first = 0; first < count; first += kLanes) {
+      const std::size_t items = std::min(kLanes, count - first);
+      const std::uint64_t *m_items[kLanes], *r_items[kLanes];
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        const std::size_t item = first + std::min(lane, items - 1);  // lanes without an item repeat the last
+        m_items[lane] = m + item * tables_.message.words;
+        r_items[lane] = r + item * tables_.noise.words;
+      }
+      if (items == kLanes) {
+        encrypt_public_vartime(tables_, m_items, r_items, out + first * stride, stride);
+      } else {
+        std::uint8_t block[kLanes * kWidth];
+        encrypt_public_vartime(tables_, m_items, r_items, block, kWidth);
+        for (std::size_t i = 0; i < items; ++i) std::memcpy(out + (first + i) * stride, block + i * kWidth, kWidth);
+      }
+    }
+  }
+
+ private:
+  // T in lane `lane`: U and v with T R = U + v n (mod n²), hence e = v / U; kept as v I / R = e R with I = U^-1 R² = T^-1 R.
+  void put(Elements& elements, std::size_t lane, const Integer& t) const {
+    const Integer scaled = t * r_ % (n_ * n_), u = scaled % n_, t_inverse = inverse(t % n_, n_);
+    put_digits(elements.u, lane, u);
+    put_digits(elements.e, lane, scaled / n_ * inverse(u, n_) % n_ * r_ % n_);
+    put_digits(elements.inverse, lane, t_inverse * r_ % n_);
+  }
+  static void put_digits(std::uint64_t (*to)[kLanes], std::size_t lane, const Integer& x) {
+    std::uint64_t digits[kLimbs];
+    x.to_digits(digits, kLimbs, kBits);
+    for (int k = 0; k < kLimbs; ++k) to[k][lane] = digits[k];
+  }
+
+  // Windows over `count` index bits.
+  AlignedWords make_table(WindowTable& table, const Integer& base, std::size_t count, unsigned step) const {
+    table = {nullptr, 0, 0, step, (count * step + 63) / 64};
+    if (count == 0) return nullptr;
+    const auto padded_windows = [&](unsigned bits) {
+      return ((count + bits - 1) / bits + kLanes - 1) / kLanes * kLanes;
+    };
+    const auto words = [&](unsigned bits) { return (padded_windows(bits) << bits) * 2 * kLimbs; };
+    table.bits = kMaxWindowBits;
+    while (table.bits > 1 && words(table.bits) * sizeof(std::uint64_t) > kMaxTableBytes) --table.bits;
+    table.windows = (count + table.bits - 1) / table.bits;
+    AlignedWords memory = aligned_words(words(table.bits));
+    table.entries = memory.get();
+
+    const auto one = std::make_unique<Elements>(), start = std::make_unique<Elements>();
+    const std::size_t lane_bits = padded_windows(table.bits) / kLanes * table.bits * step;
+    const Integer modulus = n_ * n_, lane_exponent = Integer::power_of_two(lane_bits);
+    Integer t = base % modulus;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      put(*one, lane, Integer(1));
+      put(*start, lane, t);
+      if (lane + 1 < kLanes) t = pow_vartime(t, lane_exponent, modulus);
+    }
+    build_windows(tables_, table, *one, *start);
+    return memory;
+  }
+
+  Integer n_, r_;
+  Tables tables_;
+  AlignedWords noise_memory_, message_memory_;
+};
+
+template <int KeyLen>
+std::unique_ptr<PublicEncryptor> make(const PublicEncryptionKey& key) {
+  // Table entries are divided by, and rows are whole words.
+  if (key.width != 4 * KeyLen / 8 || key.dimensions > KeyLen) return nullptr;
+  return std::make_unique<IfmaPublicEncryptor<KeyLen>>(key);
+}
+
+}  // namespace
+
+std::unique_ptr<PublicEncryptor> make_public_encryptor(const PublicEncryptionKey& key) {
+  const auto is_unit = [&](const Integer& x) { return gcd(x % key.n, key.n) == Integer(1); };
+  if (!key.n.is_odd() || key.r_bits == 0 || !is_unit(key.g) || !is_unit(key.g_n)) return nullptr;
+  switch ((key.n.bits() + 1) / 2) {
+    case 1024:
+      return make<1024>(key);
+    case 1536:
+      return make<1536>(key);
+    case 2048:
+      return make<2048>(key);
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace xvec::ifma
