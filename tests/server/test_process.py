@@ -13,6 +13,11 @@ import httpx
 import pytest
 
 from xtrace_sdk import wire
+from xtrace_sdk.errors import ConfigurationError
+from xtrace_sdk.server import run
+from xtrace_sdk.server.credentials import hash_secret
+from xtrace_sdk.server.settings import Settings
+from xtrace_sdk.server.storage.sqlite import SqliteStore
 
 FORBIDDEN = (
     "xtrace_sdk.x_vec",
@@ -116,12 +121,31 @@ def test_credentials_from_the_environment(tmp_path: Path) -> None:
         ({"XTRACE_API_KEY": "the-admin-key"}, "must differ"),
     ],
 )
-def test_bad_environment_is_refused_before_anything_is_made(tmp_path: Path, changed, named: str) -> None:
-    command = [sys.executable, "-m", "xtrace_sdk.server", "--port", "0", "--data", str(tmp_path)]
-    environment = {**os.environ, **KEYS, **changed}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode != 0 and named in done.stderr
-    assert Process(tmp_path).stop()[0] == 0
+async def test_bad_environment_is_refused_before_anything_is_made(
+    tmp_path: Path, changed, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data=tmp_path)
+    for name, value in {**KEYS, **changed}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=named):
+        await run._first_start(settings)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    await run._first_start(settings)
+    store = SqliteStore(settings.database)
+    key = await store.find_key(hash_secret("the-api-key"))
+    assert key is not None and (key.org_id, key.admin, key.first_n) == ("theorg", False, "the-a")
+    await store.close()
+
+
+def test_addresses_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="data"):
+        run.serve(Settings(data=tmp_path / "file" / "data"))
+    with pytest.raises(ConfigurationError, match="host"):
+        run._listen("192.0.2.1", 0)
+    with pytest.raises(ConfigurationError, match="port"):
+        Settings(port=70_000)
 
 
 def test_terminated_while_requests_run(tmp_path: Path, client) -> None:

@@ -222,9 +222,12 @@ def select(
         condition, bound = compile_filter(query.filter, kb)
         conditions.append(condition)
         parameters += bound
-    column = {"chunk_id": "c.id"}.get(sort_by, f"c.{sort_by}")
     direction = "DESC" if descending else "ASC"
-    order = f"c.id {direction}" if sort_by == "chunk_id" else f"{column} {direction} NULLS LAST, c.id ASC"
+    if sort_by == "chunk_id":
+        # With a filter, the plus keeps SQLite from walking all chunks only because they come sorted.
+        order = f"{'+' if query.filter else ''}c.id {direction}"
+    else:
+        order = f"c.{sort_by} {direction} NULLS LAST, c.id ASC"
     rows = db.execute(
         f"SELECT c.id FROM chunks AS c WHERE {' AND '.join(conditions)} ORDER BY {order}", parameters
     )

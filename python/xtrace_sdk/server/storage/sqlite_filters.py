@@ -43,6 +43,8 @@ def compile_filter(node: Filter, kb: int) -> tuple[str, list[Parameter]]:
         case Not(part):
             sql, parameters = compile_filter(part, kb)
             return f"(NOT {sql})", parameters
+        case Member(field, (value,)):
+            return f"({_present(field)}{_COLUMNS[field]} = ?)", [value]
         case Member(field, values):
             return f"({_present(field)}{_COLUMNS[field]} {_IN_LIST})", [json.dumps(values)]
         case Compare("facets", order, value):
