@@ -90,7 +90,7 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
       return ((count + bits - 1) / bits + kLanes - 1) / kLanes * kLanes;
     };
     const auto words = [&](unsigned bits) { return (padded_windows(bits) << bits) * 2 * kLimbs; };
-    table.bits = kMaxWindowBits;
+    table.bits = static_cast<unsigned>(std::min<std::size_t>(kMaxWindowBits, count));
     while (table.bits > 1 && words(table.bits) * sizeof(std::uint64_t) > kMaxTableBytes) --table.bits;
     table.windows = (count + table.bits - 1) / table.bits;
     AlignedWords memory = aligned_words(words(table.bits));

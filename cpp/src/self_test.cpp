@@ -1,0 +1,206 @@
+#include "self_test.h"
+
+#include <map>
+#include <mutex>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace xvec {
+
+namespace {
+
+constexpr std::size_t kKeyLen = 1024, kWidth = 4 * kKeyLen / 8, kWords = kKeyLen / 64;
+constexpr std::size_t kItems = 9;  // a block of eight lanes and the start of a second
+
+// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): numbers without a pattern, the same everywhere.
+class Words {
+ public:
+  explicit Words(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  Integer number(std::size_t bits) {
+    std::vector<std::uint64_t> limbs((bits + 63) / 64);
+    for (auto& limb : limbs) limb = next();
+    return Integer::from_limbs(limbs.data(), limbs.size()) % Integer::power_of_two(bits);
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+// A number of kKeyLen bits with its top bit set.
+Integer large_number(std::uint64_t seed) {
+  return Words(seed).number(kKeyLen - 1) + Integer::power_of_two(kKeyLen - 1);
+}
+
+// A prime p; kOrder divides p - 1, and kRoot has that order modulo p².
+constexpr std::uint64_t kOrder = 65537;
+Integer prime() {
+  const Integer x = large_number(1);
+  return x - x % Integer(kOrder) + Integer(418 * kOrder + 1);
+}
+Integer larger_prime() {
+  const Integer x = large_number(2);
+  return x + Integer(x.is_odd() ? 280 : 281);
+}
+constexpr std::uint64_t kRoot[2 * kWords] = {
+    0x7f2276323845b95c, 0x4305618140a86377, 0x5e0318f4efb666c9, 0x380e6eae8e302764, 0xa702e050fd8589b2,
+    0xb83360d11eef7f92, 0xb8e9dc95e27117e4, 0xc2c912c8dcc07b43, 0x503d993766d64a63, 0x5b501ce06ecdca9f,
+    0x7ff0640980470216, 0x3179952ce166870c, 0xbbd613eb720afcda, 0x847cece8390b89ae, 0xaff1eeb74b3ea9bf,
+    0x9599fefab2126f82, 0x1a2e7f679944e56b, 0x92991b31a6405394, 0xadbdcfca839f9d38, 0xd75b4f15828fb0f9,
+    0xc14c25558cb7bc04, 0x80da098d1bd5c454, 0xc0d5dfbb54451e93, 0x2846dbc95ea84d10, 0x680fe2905a513f6e,
+    0x7380e1781a8c0cba, 0x550e15b56c60846f, 0x64c2097f785dda2c, 0xb3883cf4c83ad074, 0x27a09c7d1fe9a0e4,
+    0x93b0e746a58066f5, 0x0cadd4168965b7d6,
+};
+
+Integer row(const std::vector<std::uint8_t>& rows, std::size_t i) {
+  return Integer::from_bytes(std::span(rows).subspan(i * kWidth, kWidth));
+}
+
+void put_row(std::vector<std::uint8_t>& rows, std::size_t i, const Integer& x) {
+  x.to_bytes(std::span(rows).subspan(i * kWidth, kWidth));
+}
+
+bool multiplies(const Kernel& kernel) {
+  const Integer n = prime() * larger_prime(), modulus = n * n;
+  const auto maker = kernel.product(modulus, kWidth);
+  if (maker == nullptr) return true;
+  Words words(3);
+  const Integer query = words.number(8 * kWidth);
+  std::vector<std::uint8_t> in(kItems * kWidth), out(kItems * kWidth);
+  std::vector<Integer> numbers;
+  for (std::size_t i = 0; i < kItems; ++i) {
+    numbers.push_back(i == 0 ? modulus : words.number(8 * kWidth));  // modulus: needs the last subtraction
+    put_row(in, i, numbers[i]);
+  }
+  maker->fix(query)->run(in.data(), out.data(), kWidth, kItems);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    if (row(out, i) != numbers[i] * query % modulus) return false;
+  }
+  return true;
+}
+
+// With c = kRoot^i (1 + x p) modulo p², c^kOrder = 1 + kOrder x p.
+bool decrypts(const Kernel& kernel, Schedule schedule) {
+  Words words(4);
+  const Integer p = prime(), p_squared = p * p;
+  const Integer root = Integer::from_limbs(kRoot, 2 * kWords);
+  const DecryptionKey key{p, Integer(kOrder), words.number(kKeyLen) % p, kWidth, schedule};
+  const auto decryptor = kernel.decryptor(key);
+  if (decryptor == nullptr) return true;
+  std::vector<std::uint8_t> in(kItems * kWidth), valid(kItems, 2);
+  std::vector<std::uint64_t> plain(kItems * kWords);
+  std::vector<Integer> expected;
+  Integer power = 1;
+  for (std::size_t i = 0; i < kItems; ++i, power = power * root % p_squared) {
+    const Integer x = words.number(kKeyLen) % p;
+    expected.push_back(x * Integer(kOrder) % p * key.kappa % p);
+    const Integer c = power * (Integer(1) + x * p) % p_squared;
+    put_row(in, i, c + p_squared * words.number(2 * kKeyLen - 1) + Integer(i == kItems - 2 ? 1 : 0));
+  }
+  decryptor->run(in.data(), kWidth, plain.data(), valid.data(), kItems);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    if (valid[i] != (i == kItems - 2 ? 0 : 1)) return false;
+    if (valid[i] == 1 && Integer::from_limbs(&plain[i * kWords], kWords) != expected[i]) return false;
+  }
+  return true;
+}
+
+// Exponents of few bits keep the tables small.
+bool encrypts_as_owner(const Kernel& kernel) {
+  Words words(5);
+  const Integer p = larger_prime(), q = prime(), n = p * q;
+  const OwnerKey key{p,
+                     q,
+                     251,
+                     239,
+                     words.number(4 * kKeyLen - 2) % (n * n),
+                     words.number(kKeyLen) % p,
+                     words.number(kKeyLen) % q,
+                     kWidth};
+  const auto encryptor = kernel.owner_encryptor(key);
+  if (encryptor == nullptr) return true;
+  std::vector<std::uint64_t> m_p(kItems * kWords), m_q(kItems * kWords), r_p(kItems), r_q(kItems);
+  std::vector<std::uint8_t> out(kItems * kWidth);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    (words.number(kKeyLen) % p).to_limbs(&m_p[i * kWords], kWords);
+    (words.number(kKeyLen) % q).to_limbs(&m_q[i * kWords], kWords);
+    r_p[i] = words.next() % 251;
+    r_q[i] = words.next() % 239;
+  }
+  encryptor->run(m_p.data(), m_q.data(), r_p.data(), r_q.data(), out.data(), kWidth, kItems);
+  const auto side = [&](const Integer& prime, const Integer& scale, const std::uint64_t* m, std::uint64_t r) {
+    const Integer square = prime * prime, s = Integer::from_limbs(m, kWords) * scale % prime;
+    return (Integer(1) + prime * s) * pow_vartime(key.g_n % square, Integer(r), square) % square;
+  };
+  for (std::size_t i = 0; i < kItems; ++i) {
+    const Integer c = row(out, i);
+    if (c >= n * n || c % (p * p) != side(p, key.scale_p, &m_p[i * kWords], r_p[i]) ||
+        c % (q * q) != side(q, key.scale_q, &m_q[i * kWords], r_q[i])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool encrypts_publicly(const Kernel& kernel, bool direct) {
+  Words words(6);
+  const Integer n = prime() * larger_prime(), modulus = n * n;
+  const std::size_t dimensions = 5, r_bits = 6;
+  const PublicEncryptionKey key{n,
+                                direct ? n + Integer(1) : words.number(4 * kKeyLen - 2) % modulus,
+                                words.number(4 * kKeyLen - 2) % modulus,
+                                dimensions,
+                                r_bits,
+                                kWidth};
+  const auto encryptor = kernel.public_encryptor(key);
+  if (encryptor == nullptr) return true;
+  std::vector<std::uint64_t> m(kItems), r(kItems);
+  std::vector<std::uint8_t> out(kItems * kWidth);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    m[i] = words.next() & 0x155;  // five fields of value 0 or 1
+    r[i] = words.next() % (1u << r_bits);
+  }
+  encryptor->run(m.data(), r.data(), out.data(), kWidth, kItems);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    if (row(out, i) !=
+        pow_vartime(key.g, Integer(m[i]), modulus) * pow_vartime(key.g_n, Integer(r[i]), modulus) % modulus) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool run(const Kernel& kernel, Operation operation) {
+  switch (operation) {
+    case Operation::product:
+      return kernel.product == nullptr || multiplies(kernel);
+    case Operation::decryptor:
+      return kernel.decryptor == nullptr ||
+             (decrypts(kernel, Schedule::constant) && decrypts(kernel, Schedule::vartime));
+    case Operation::owner_encryptor:
+      return kernel.owner_encryptor == nullptr || encrypts_as_owner(kernel);
+    case Operation::public_encryptor:
+      return kernel.public_encryptor == nullptr ||
+             (encrypts_publicly(kernel, true) && encrypts_publicly(kernel, false));
+  }
+  return false;
+}
+
+}  // namespace
+
+bool passes_self_test(const Kernel& kernel, Operation operation) {
+  static std::mutex mutex;
+  static std::map<std::pair<const Kernel*, Operation>, bool> results;
+  const std::lock_guard lock(mutex);
+  const auto [result, is_new] = results.try_emplace({&kernel, operation}, false);
+  if (is_new) result->second = run(kernel, operation);
+  return result->second;
+}
+
+}  // namespace xvec
