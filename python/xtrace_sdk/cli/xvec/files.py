@@ -37,6 +37,8 @@ def read_texts(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
         return [text for text in reader(content) if text.strip()]
+    except XTraceError:
+        raise
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
