@@ -2,6 +2,7 @@
 #include "ifma/decrypt.h"
 #include "ifma/ifma.h"
 #include "ifma/padic.h"
+#include "ifma/padic1024.h"
 #include "ifma/product.h"
 
 namespace xvec::ifma {
@@ -19,9 +20,9 @@ void multiply(const MatrixModulus<2048>& modulus, const QueryMatrix<2048>& query
   multiply_rows<2048>(modulus, query, in, out, stride, count);
 }
 
-void decrypt(const PadicTables<1024>& tables, const ExponentSchedule& exponent, const std::uint8_t* in,
-             std::size_t stride, std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept {
-  decrypt_rows<Padic<1024>>(tables, exponent, in, stride, plain, valid, count);
+void decrypt(const WovenTables& tables, const ExponentSchedule& exponent, const std::uint8_t* in, std::size_t stride,
+             std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept {
+  decrypt_rows<Padic1024>(tables, exponent, in, stride, plain, valid, count);
 }
 void decrypt(const PadicTables<1536>& tables, const ExponentSchedule& exponent, const std::uint8_t* in,
              std::size_t stride, std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept {

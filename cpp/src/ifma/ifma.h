@@ -91,8 +91,29 @@ struct PadicTables {
   std::uint64_t kappa[Size::limbs];      // kappa R mod p
 };
 
+// The same for key_len = 1024 in radix 2^50, 21 limbs, R = 2^1050 (padic1024.h, which also says what the constants
+// are for).
+struct WovenTables {
+  static constexpr int bits = 50, limbs = 21, strips = 3, strip_width = 7;
+  static constexpr int cipher_pairs = 41;  // limbs of a ciphertext, in pairs
+  static constexpr int fixed_pairs = 10;
+  std::uint64_t mask;                   // 2^50 - 1
+  std::uint64_t p[limbs];               // 2^1023 < p < 2^1024, odd
+  std::uint64_t negated_inverse[limbs];  // -p^-1 mod R
+  std::uint64_t product_bias[2];        // of column 0, of the others
+  std::uint64_t quotient_start[limbs];
+  std::uint64_t high_start[2][limbs + 2];  // for squares, for products
+  std::uint64_t c[limbs];
+  std::uint64_t fixed[strips][fixed_pairs][2][strip_width];
+  std::uint64_t fixed_start[limbs + 1];
+  std::uint64_t enter[2][strips][cipher_pairs][2][strip_width];
+  std::uint64_t enter_start[2][limbs + 1];
+  std::uint64_t one[2][limbs];          // R mod p², as a p-adic pair
+  std::uint64_t kappa[limbs];           // kappa R mod p
+};
+
 // See Decryptor: rows of 4 key_len / 8 bytes with any content, plain in words of 64 bits, valid 0 or 1.
-void decrypt(const PadicTables<1024>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
+void decrypt(const WovenTables&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
              std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;
 void decrypt(const PadicTables<1536>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
              std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;

@@ -17,6 +17,7 @@
 
 #include "ifma.h"
 #include "lanes.h"
+#include "scan.h"
 
 namespace xvec::ifma {
 namespace {
@@ -43,28 +44,39 @@ class Padic {
     }
   }
 
-  XVEC_NOINLINE void square(Element& x) const noexcept {
+  // ---- A chain of squarings and multiplications of the current element x (see Padic1024) ----
+  XVEC_INLINE void start(const Element& x) { x_ = x; }
+  XVEC_NOINLINE void square() noexcept {
     Lanes t[2 * kLimbs], quotient[kLimbs], u[kLimbs];
-    square_digit(t, x.u);
+    square_digit(t, x_.u);
     reduce(u, t, quotient);
-    multiply_digits(t, x.u, x.v);
+    multiply_digits(t, x_.u, x_.v);
     XVEC_ROLLED for (int k = 0; k < 2 * kLimbs; ++k) t[k] = shift_left_1(t[k]);
     subtract_quotient(t, quotient);
-    reduce(x.v, t, quotient);
-    copy<kLimbs>(x.u, u);
+    reduce(x_.v, t, quotient);
+    copy<kLimbs>(x_.u, u);
   }
-
-  XVEC_NOINLINE void multiply(Element& x, const Element& y) const noexcept {
+  XVEC_NOINLINE void multiply(const Element& y) noexcept {
     Lanes t[2 * kLimbs], cross[2 * kLimbs], quotient[kLimbs], u[kLimbs];
-    multiply_digits(t, x.u, y.u);
+    multiply_digits(t, x_.u, y.u);
     reduce(u, t, quotient);
-    multiply_digits(t, x.u, y.v);
-    multiply_digits(cross, x.v, y.u);
+    multiply_digits(t, x_.u, y.v);
+    multiply_digits(cross, x_.v, y.u);
     XVEC_ROLLED for (int k = 0; k < 2 * kLimbs; ++k) t[k] = add(t[k], cross[k]);
     subtract_quotient(t, quotient);
-    reduce(x.v, t, quotient);
-    copy<kLimbs>(x.u, u);
+    reduce(x_.v, t, quotient);
+    copy<kLimbs>(x_.u, u);
   }
+  XVEC_INLINE void then_square() {}
+  XVEC_INLINE void then_square(const ScanPass<Element>& scan) { run_scan(scan); }
+  XVEC_INLINE void then_multiply(const Element&) {}
+  XVEC_INLINE void then_restart(Element& result, const Element& next) {
+    result = x_;
+    x_ = next;
+  }
+  XVEC_INLINE void get(Element& x) const { x = x_; }
+
+  // ---- In and out ----
 
   // x = the element of a ciphertext: words of any content. With c = sum of c_j 2^(52 j) and the table's
   // 2^(52 j) R 2^104 = A_j + B_j p, the sums of c_j A_j and c_j B_j, < cipher_limbs 2^52 p, lose the factor 2^104 by two
@@ -269,6 +281,7 @@ class Padic {
   }
 
   const Tables& tables_;
+  Element x_;
 };
 
 }  // namespace

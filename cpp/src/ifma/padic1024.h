@@ -1,0 +1,864 @@
+// Arithmetic modulo p² in p-adic digits for key_len = 1024, eight numbers at a time: radix 2^50, 21 limbs, R = 2^1050.
+// The method is padic.h's; this file spends it on fewer multiplications and weaves them (weave.h).
+//
+// Why 2^50: the sum of two limbs must fit the 52 bits that a multiplication reads, for Karatsuba's and Winograd's
+// tricks, and a spare bit lets limbs be normalised partially: limb_k = (t_k mod 2^50) + floor(t_{k-1} / 2^50), in one
+// parallel step and without a chain of carries. "limbs" below means such limbs, 0 <= limb < 2^50 + 2^11.
+//
+//   product      Karatsuba, 11 + 10 limbs                                              684 multiply-adds
+//   square       by columns                                                            462
+//   reduction 1  t -> m = -t/p mod R, r = (t + m p)/R + p: two triangles, paired        524
+//   reduction 2  t -> t/R mod p up to a few p: a fixed matrix, paired                    483
+//
+// "Paired" is Winograd's inner product: a b' + a' b = (a + b)(a' + b') - a a' - b b' for variable a, a' and constant b,
+// b': half the multiplications; the sums of a a' are shared by all columns of a triangle as prefix (or suffix) sums,
+// those of b b' are constants.
+//
+// Columns. low_k and high_k collect the low and high 52 bits of the products of column k; as 2^52 = 4 * 2^50, the
+// column is low_k + 4 high_{k-1}. After Winograd's (or Karatsuba's) subtractions a column may be negative although the
+// number is not, so constants add 2^58 (or more) to each column and take 2^8 from the next, which changes nothing
+// but makes every column non-negative before it is cut into a limb and a carry.
+//
+// The bounds, in units of 2^52, the largest low product; a high half of a product of two limbs is < 2^48 + 2^11 (1/16
+// unit), of sums of two limbs < 2^50 + 2^13 (1/4), and 4 high_{k-1} counts four times that:
+//   square     0 <= column < 21 + 21/4 < 27
+//   product    -26 - 1 < (middle - outer halves) column < 22 + 14; from the sum of two products, or doubled: twice that
+//   m          start 64 - 12.5 (pairs of t) - 12.5 (pairs of p') ... < 64 + 22
+//   r          start 64 - 25 + column of t, which is itself biased by 64 for products
+//   reduction 2: start 128 - 12.5 - 12.5 + column of t (> -54) > 0, < 128 + 72 + 20 + ... < 256 units = 2^60
+//   entering   start 256 - 103 > 0, < 256 + 2 * 41 + ... < 512 units = 2^61
+// so carries are < 2^11 and limbs < 2^50 + 2^11, as promised.
+//
+// Values, for 2^1023 < p < 2^1024, hence 2^26 < R/p < 2^27: u < 2.01 p after a product (1 from m p / R, 1 added), v <
+// 24 p (20 rows, m0, p), and < 85 p both after entering (82 rows): u u'/R < 2^-13 p and all the rest below p. A top
+// limb holds 24 bits of p, so it stays < 2^31.
+#pragma once
+
+#include "ifma.h"
+#include "lanes.h"
+#include "scan.h"
+#include "weave.h"
+
+namespace xvec::ifma {
+namespace {
+
+// A number in memory: its limbs or columns are consecutive vectors (or constants).
+struct Array {
+  Area area;
+  int first;
+  constexpr Operand operator[](int k) const { return at(area, first + k); }
+};
+
+// The columns of a product as Karatsuba leaves them: the lowest 11 of the lower halves' product, 22 in the middle, the
+// rest of the upper halves' product.
+struct ProductColumns {
+  Array lower, middle, upper;
+  constexpr Operand operator[](int k) const { return k < 11 ? lower[k] : k < 33 ? middle[k - 11] : upper[k - 22]; }
+};
+
+// ---- Where things are ----
+
+namespace constant {
+constexpr Array words(std::size_t offset) { return {Area::constants, static_cast<int>(offset / 8)}; }
+constexpr Operand mask = words(offsetof(WovenTables, mask))[0];
+constexpr Array p = words(offsetof(WovenTables, p));
+constexpr Array negated_inverse = words(offsetof(WovenTables, negated_inverse));
+constexpr Array product_bias = words(offsetof(WovenTables, product_bias));
+constexpr Array quotient_start = words(offsetof(WovenTables, quotient_start));
+constexpr Array square_high_start = words(offsetof(WovenTables, high_start));
+constexpr Array product_high_start = words(offsetof(WovenTables, high_start) + sizeof(WovenTables{}.high_start[0]));
+constexpr Array c = words(offsetof(WovenTables, c));
+constexpr Array fixed = words(offsetof(WovenTables, fixed));
+constexpr Array fixed_start = words(offsetof(WovenTables, fixed_start));
+}  // namespace constant
+
+constexpr int kDigit = WovenTables::limbs;  // 21
+constexpr int kLower = 11, kUpper = 10;     // its halves
+
+// Vectors of working memory, in the order of use.
+struct Work {
+  int next = 0;
+  constexpr Array array(int size) {
+    const Array a{Area::work, next};
+    next += size;
+    return a;
+  }
+  constexpr ProductColumns columns() { return {array(2 * kLower), array(2 * kLower), array(2 * kUpper)}; }
+};
+
+struct Layout {
+  Work work;
+  Array p = work.array(kDigit);  // all lanes alike: a full load is cheaper than a broadcast among full loads
+  Array negated_inverse = work.array(kDigit);
+  ProductColumns first = work.columns();   // of u u'; a square takes its first 42 vectors in order
+  ProductColumns second = work.columns();  // of what becomes v
+  Array quotient = work.array(kDigit);     // m
+  Array low = work.array(kDigit);          // normalised low columns of a reduction
+  Array doubled = work.array(kDigit);
+  Array sums[4] = {work.array(kLower), work.array(kLower), work.array(kLower), work.array(kLower)};
+  Array suffix_low = work.array(kLower), suffix_high = work.array(kLower);
+  Array spill = work.array(6);
+  constexpr Array square() const { return first.lower; }
+};
+constexpr Layout kLayout;
+constexpr int kWorkVectors = kLayout.work.next;
+
+constexpr Array kU{Area::u, 0}, kV{Area::v, 0}, kNewU{Area::new_u, 0}, kNewV{Area::new_v, 0},
+    kSquared{Area::squared, 0};
+constexpr Array kFactorU{Area::factor, 0}, kFactorV{Area::factor, kDigit};
+
+// ---- Products: twelve registers ----
+
+constexpr int kProductRegisters = 12;
+constexpr int kReductionRegisters = kRegisters - kProductRegisters;
+
+// One product of a sum: a_i b_j for all i, j.
+struct Factors {
+  Array a, b;
+};
+
+// The columns of the sum of `products`, each of size_a by size_b limbs, in strips of three. Limbs of b slide through
+// three registers, so that a step loads one limb of each. finish(stream, k, column) gets the columns, in registers
+// that it may change.
+template <int Count, class Finish>
+constexpr void emit_product(Stream& s, Register first, int size_a, int size_b, const Factors (&products)[Count],
+                            Finish finish) {
+  constexpr int kStrip = 3;
+  const auto low = [&](int x) { return Register{first.index + x}; };
+  const auto high = [&](int x) { return Register{first.index + kStrip + x}; };
+  const auto window = [&](int j) { return Register{first.index + 2 * kStrip + j % kStrip}; };
+  const Register a{first.index + 3 * kStrip}, carried{first.index + 3 * kStrip + 1};
+  const int columns = size_a + size_b;
+  for (int start = 0; start < columns; start += kStrip) {
+    const int width = columns - start < kStrip ? columns - start : kStrip;
+    bool started[kStrip] = {};
+    for (const Factors& product : products) {
+      int loaded[kStrip] = {-1, -1, -1};
+      for (int i = 0; i < size_a; ++i) {
+        const int first_j = start - i > 0 ? start - i : 0;
+        const int last_j = start + width - 1 - i < size_b ? start + width - 1 - i : size_b - 1;
+        if (first_j > last_j) continue;
+        s.begin_group();
+        s.move(a, product.a[i]);
+        for (int j = first_j; j <= last_j; ++j) {
+          if (loaded[j % kStrip] == j) continue;
+          s.move(window(j), product.b[j]);
+          loaded[j % kStrip] = j;
+        }
+        for (int j = first_j; j <= last_j; ++j) {
+          const int x = i + j - start;
+          if (!started[x]) s.clear(low(x));
+          s.madd_lo(low(x), a, window(j));
+        }
+        for (int j = first_j; j <= last_j; ++j) {
+          const int x = i + j - start;
+          if (!started[x]) s.clear(high(x));
+          s.madd_hi(high(x), a, window(j));
+          started[x] = true;
+        }
+        s.end_group();
+      }
+    }
+    for (int x = 0; x < width; ++x) {
+      const int k = start + x;
+      s.begin_group();
+      if (!started[x]) {
+        s.clear(low(x));
+        s.clear(high(x));
+      }
+      if (k > 0) s.add(low(x), low(x), carried);
+      if (k < columns - 1) s.shift_left_2(carried, high(x));
+      finish(s, k, low(x));
+      s.end_group();
+    }
+  }
+}
+
+// out = columns of the sum of products, times 1 or 2, by Karatsuba's method.
+template <int Count>
+constexpr Stream product_stream(Register first, const ProductColumns& out, const Factors (&products)[Count],
+                                bool doubled = false) {
+  Stream s;
+  const Register sum{first.index};
+  Factors lower[Count], middle[Count], upper[Count];
+  const auto add_halves = [&](Array halves, Array digit) {
+    for (int i = 0; i < kLower; ++i) {
+      s.move(sum, digit[i]);
+      if (i < kUpper) s.add(sum, sum, digit[kLower + i]);
+      s.store(halves[i], sum);
+    }
+  };
+  for (int n = 0; n < Count; ++n) {
+    const auto [a, b] = products[n];
+    lower[n] = {a, b};
+    upper[n] = {{a.area, a.first + kLower}, {b.area, b.first + kLower}};
+    middle[n] = {kLayout.sums[2 * n], kLayout.sums[2 * n + 1]};
+    add_halves(middle[n].a, a);
+    add_halves(middle[n].b, b);
+  }
+  emit_product(s, first, kLower, kLower, lower, [&](Stream& to, int k, Register column) {
+    if (doubled) to.add(column, column, column);
+    to.store(out.lower[k], column);
+  });
+  emit_product(s, first, kUpper, kUpper, upper, [&](Stream& to, int k, Register column) {
+    if (doubled) to.add(column, column, column);
+    to.store(out.upper[k], column);
+  });
+  emit_product(s, first, kLower, kLower, middle, [&](Stream& to, int k, Register column) {
+    if (doubled) to.add(column, column, column);
+    to.subtract(column, column, out.lower[k]);
+    if (k < 2 * kUpper) to.subtract(column, column, out.upper[k]);
+    to.add(column, column, k < kLower ? out.lower[kLower + k] : out.upper[k - kLower]);
+    to.store(out.middle[k], column);
+  });
+  return s;
+}
+
+// kLayout.square() = columns of a², with one factor doubled in advance.
+constexpr Stream square_stream(Register first, Array a) {
+  constexpr int kStrip = 3;
+  Stream s;
+  const auto low = [&](int x) { return Register{first.index + x}; };
+  const auto high = [&](int x) { return Register{first.index + kStrip + x}; };
+  const auto window = [&](int j) { return Register{first.index + 2 * kStrip + j % kStrip}; };
+  const Register left{first.index + 3 * kStrip}, carried{first.index + 3 * kStrip + 1};
+  for (int i = 0; i < kDigit; ++i) {
+    s.move(left, a[i]);
+    s.add(left, left, left);
+    s.store(kLayout.doubled[i], left);
+  }
+  for (int start = 0; start < 2 * kDigit; start += kStrip) {
+    bool started[kStrip] = {};
+    int loaded[kStrip] = {-1, -1, -1};
+    for (int i = 0; i < kDigit; ++i) {
+      const int first_j = start - i > i ? start - i : i;
+      const int last_j = start + kStrip - 1 - i < kDigit ? start + kStrip - 1 - i : kDigit - 1;
+      if (first_j > last_j) continue;
+      s.begin_group();
+      if (last_j > i) s.move(left, kLayout.doubled[i]);
+      for (int j = first_j; j <= last_j; ++j) {
+        if (loaded[j % kStrip] == j) continue;
+        s.move(window(j), a[j]);
+        loaded[j % kStrip] = j;
+      }
+      for (int j = first_j; j <= last_j; ++j) {
+        const int x = i + j - start;
+        if (!started[x]) s.clear(low(x));
+        s.madd_lo(low(x), i == j ? window(j) : left, window(j));
+      }
+      for (int j = first_j; j <= last_j; ++j) {
+        const int x = i + j - start;
+        if (!started[x]) s.clear(high(x));
+        s.madd_hi(high(x), i == j ? window(j) : left, window(j));
+        started[x] = true;
+      }
+      s.end_group();
+    }
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = start + x;
+      s.begin_group();
+      if (!started[x]) {
+        s.clear(low(x));
+        s.clear(high(x));
+      }
+      if (k > 0) s.add(low(x), low(x), carried);
+      if (k < 2 * kDigit - 1) s.shift_left_2(carried, high(x));
+      s.store(kLayout.square()[k], low(x));
+      s.end_group();
+    }
+  }
+  return s;
+}
+
+// ---- Reductions: twenty registers ----
+
+// The registers of a reduction: two strips of accumulators (the last strip of a reduction has a column more), a pair
+// of variable limbs, and two pairs of temporaries.
+struct ReductionRegisters {
+  int first;
+  constexpr Register low(int x) const { return {first + x}; }
+  constexpr Register high(int x) const { return {first + 7 + x}; }
+  constexpr Register a0() const { return {first + 14}; }
+  constexpr Register a1() const { return {first + 15}; }
+  constexpr Register sum(int i) const { return {first + 16 + i}; }
+  constexpr Register constant(int i) const { return {first + 18 + i}; }
+};
+constexpr int kStrip = WovenTables::strip_width, kStrips = WovenTables::strips;
+static_assert(kStrip * kStrips == kDigit);
+
+// Vectors that a reduction keeps from one strip to the next.
+constexpr Operand kKeptHigh = kLayout.spill[0], kKeptCarry = kLayout.spill[1], kTopCarry = kLayout.spill[2];
+constexpr Operand kKept[3] = {kLayout.spill[3], kLayout.spill[4], kLayout.spill[5]};
+
+// low[x] += lo, high[x] += hi of (a0 + constants[d-1]) (a1 + constants[d]) for x = first_x .. last_x, d = d0 + x > 0.
+constexpr void emit_pairs(Stream& s, const ReductionRegisters& r, Array constants, int first_x, int last_x, int d0,
+                          bool (*has_high)(int x)) {
+  int free = 0, loaded = -1;
+  for (int x = first_x; x <= last_x; ++x) {
+    const int d = d0 + x;
+    s.begin_group();
+    if (loaded != d - 1) {
+      s.move(r.constant(free), constants[d - 1]);
+      free ^= 1;
+    }
+    s.move(r.constant(free), constants[d]);
+    s.add(r.sum(0), r.a0(), r.constant(free ^ 1));
+    s.add(r.sum(1), r.a1(), r.constant(free));
+    free ^= 1;
+    loaded = d;
+    s.madd_lo(r.low(x), r.sum(0), r.sum(1));
+    if (has_high(x)) s.madd_hi(r.high(x), r.sum(0), r.sum(1));
+    s.end_group();
+  }
+}
+
+// to = the low bits of column + carry (of the column before); carry = the column's high bits.
+constexpr void emit_limb(Stream& s, Operand to, Register column, Register carry, Register temporary, bool has_carry) {
+  s.bit_and(temporary, column, constant::mask);
+  if (has_carry) s.add(temporary, temporary, carry);
+  s.store(to, temporary);
+  s.shift(carry, column);
+}
+
+// kLayout.quotient = m = -t / p mod R, kNewU = (t + m p) / R + p. bias: constants to be added to t's low columns, or
+// null; high_start has them for the others.
+constexpr Stream reduction1_stream(int first_register, const auto& t, bool biased) {
+  Stream s;
+  const ReductionRegisters r{first_register};
+  const Array high_start = biased ? constant::product_high_start : constant::square_high_start;
+  const auto& low = kLayout.low;
+  const auto& quotient = kLayout.quotient;
+  const auto always = [](int) { return true; };
+
+  // Limbs of t mod R.
+  {
+    const Register carry = r.low(1);
+    for (int k = 0; k < kDigit; ++k) {
+      const Register column{first_register + 9 + k % 3}, limb{first_register + 12 + k % 4};
+      s.move(column, t[k]);
+      if (biased) s.add(column, column, constant::product_bias[k > 0]);
+      emit_limb(s, low[k], column, carry, limb, k > 0);
+    }
+    s.store(kTopCarry, carry);
+  }
+
+  // m: column k has the pairs (t_2i, t_2i+1) with 2i + 1 <= k, and t_k alone for even k.
+  for (int strip = 0; strip < kStrips; ++strip) {
+    const Register pair_low = r.high(0), pair_high = r.high(1), pair_high4 = r.high(2);
+    const Register pair_sums[3] = {pair_low, pair_high, pair_high4};
+    for (int i = 0; i < 3; ++i) {
+      if (strip == 0) {
+        s.clear(pair_sums[i]);
+      } else {
+        s.move(pair_sums[i], kKept[i]);
+      }
+    }
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = kStrip * strip + x;
+      s.move(r.low(x), constant::quotient_start[k]);
+      if (k % 2 == 1) {
+        s.move(r.a0(), low[k - 1]);
+        s.madd_lo(pair_low, r.a0(), low[k]);
+        s.madd_hi(pair_high, r.a0(), low[k]);
+      }
+      if (k > 0) {
+        s.subtract(r.low(x), r.low(x), pair_low);
+        s.subtract(r.low(x), r.low(x), pair_high4);
+      }
+      if (k % 2 == 1) s.shift_left_2(pair_high4, pair_high);
+    }
+    if (strip + 1 < kStrips) {
+      for (int i = 0; i < 3; ++i) s.store(kKept[i], pair_sums[i]);
+    }
+    for (int x = 0; x < kStrip; ++x) s.clear(r.high(x));
+    const int last = kStrip * strip + kStrip - 1;
+    // The high half of column 20 is beyond R.
+    const auto below_top = [](int x) { return x < kStrip - 1; };
+    for (int i = 0; 2 * i <= last; ++i) {
+      const int d0 = kStrip * strip - 2 * i;
+      s.move(r.a0(), low[2 * i]);
+      if (2 * i + 1 <= last && 2 * i + 1 < kDigit) s.move(r.a1(), low[2 * i + 1]);
+      if (d0 <= 0) {
+        s.madd_lo(r.low(-d0), r.a0(), constant::negated_inverse[0]);
+        if (2 * i < kDigit - 1) s.madd_hi(r.high(-d0), r.a0(), constant::negated_inverse[0]);
+      }
+      emit_pairs(s, r, kLayout.negated_inverse, d0 <= 0 ? 1 - d0 : 0, kStrip - 1, d0,
+                 strip + 1 < kStrips ? +always : +below_top);
+    }
+    const Register high4 = r.a0(), carry = r.a1();
+    if (strip > 0) {
+      s.move(high4, kKeptHigh);
+      s.move(carry, kKeptCarry);
+    }
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = kStrip * strip + x;
+      if (k > 0) s.add(r.low(x), r.low(x), high4);
+      if (k < kDigit - 1) s.shift_left_2(high4, r.high(x));
+      emit_limb(s, quotient[k], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), k > 0);
+    }
+    if (strip + 1 < kStrips) {
+      s.store(kKeptHigh, high4);
+      s.store(kKeptCarry, carry);
+    }
+  }
+
+  // Suffix sums of m_{2i-1} m_{2i}, and high_19.
+  {
+    const Register pair_low = r.low(0), pair_high = r.low(1), high4 = r.low(2), even = r.low(3), odd = r.low(4);
+    const Register last_pair = r.low(5);
+    s.clear(pair_low);
+    s.clear(pair_high);
+    s.clear(even);
+    s.move(odd, high_start[0]);
+    for (int i = kUpper; i >= 1; --i) {
+      s.move(r.a0(), quotient[2 * i - 1]);
+      s.move(r.a1(), quotient[2 * i]);
+      s.madd_lo(pair_low, r.a0(), r.a1());
+      s.madd_hi(pair_high, r.a0(), r.a1());
+      s.store(kLayout.suffix_low[i], pair_low);
+      if (i == kUpper) s.move(last_pair, pair_high);
+      s.shift_left_2(high4, pair_high);
+      s.store(kLayout.suffix_high[i], high4);
+      if (i < kUpper) {
+        s.begin_group();
+        s.add(r.sum(0), r.a0(), constant::p[19 - 2 * i]);
+        s.add(r.sum(1), r.a1(), constant::p[20 - 2 * i]);
+        s.madd_hi(i % 2 == 0 ? even : odd, r.sum(0), r.sum(1));
+        s.end_group();
+      }
+    }
+    s.move(r.a0(), quotient[0]);
+    s.madd_hi(odd, r.a0(), constant::p[19]);
+    s.move(r.a1(), quotient[19]);
+    s.madd_hi(even, r.a1(), constant::p[0]);
+    s.add(odd, odd, even);
+    s.subtract(last_pair, last_pair, pair_high);
+    s.add(odd, odd, last_pair);
+    s.shift_left_2(odd, odd);
+    s.store(kKeptHigh, odd);
+  }
+
+  // Columns 20 .. 41 of t + m p: column k has the pairs (m_{2i-1}, m_2i), i = 1 .. 10, and m_{k-20} p_20 for even k.
+  constexpr int kFirst[] = {20, 27, 34, 42};
+  for (int strip = 0; strip < 3; ++strip) {
+    const int first = kFirst[strip], end = kFirst[strip + 1], width = end - first < kStrip ? end - first : kStrip;
+    for (int x = 0; x < width; ++x) {
+      const int k = first + x;
+      s.move(r.low(x), high_start[k - 19]);
+      s.add(r.low(x), r.low(x), k == 20 ? low[20] : t[k]);
+      s.clear(r.high(x));
+      const int pair = (k - 18) / 2, pair_before = (k - 19) / 2;
+      if (pair <= kUpper) s.subtract(r.low(x), r.low(x), kLayout.suffix_low[pair]);
+      if (k > 20 && pair_before <= kUpper) s.subtract(r.low(x), r.low(x), kLayout.suffix_high[pair_before]);
+    }
+    for (int i = kUpper; i >= 0; --i) {
+      const int single = 2 * i + 20 - first;  // the column of m_2i p_20, in this strip
+      const int last_x = single - 1 < width - 1 ? single - 1 : width - 1;
+      const int first_x = 2 * i - first > 0 ? 2 * i - first : 0;
+      const bool pairs = i > 0 && first_x <= last_x, alone = 0 <= single && single < width;
+      if (!pairs && !alone) continue;
+      s.move(r.a1(), quotient[2 * i]);
+      if (pairs) s.move(r.a0(), quotient[2 * i - 1]);
+      if (alone) {
+        s.madd_lo(r.low(single), r.a1(), constant::p[20]);
+        s.madd_hi(r.high(single), r.a1(), constant::p[20]);
+      }
+      if (pairs) emit_pairs(s, r, kLayout.p, first_x, last_x, first - 2 * i + 1, always);
+    }
+    const Register high4 = r.a0(), carry = r.a1();
+    s.move(high4, kKeptHigh);
+    if (strip > 0) s.move(carry, kKeptCarry);
+    for (int x = 0; first + x < end; ++x) {
+      const int k = first + x;
+      if (k == 2 * kDigit - 1) {  // no products there
+        const Register top = r.sum(1);
+        s.move(top, high_start[k - 19]);
+        s.add(top, top, t[k]);
+        s.add(top, top, high4);
+        s.add(top, top, carry);
+        s.store(kNewU[kDigit - 1], top);
+        break;
+      }
+      s.add(r.low(x), r.low(x), high4);
+      s.shift_left_2(high4, r.high(x));
+      if (k == 20) {
+        // Columns 0 .. 20 add up to a multiple of R: with the unknown carry into column 20, in [-2^8, 2^50 - 2^8),
+        // the column is a multiple of 2^50, so what it carries is ceil((column - 2^8) / 2^50). The constant is in
+        // high_start.
+        s.shift(carry, r.low(x));
+        s.add(carry, carry, kTopCarry);
+      } else if (k == 21) {
+        s.add(r.low(x), r.low(x), carry);
+        emit_limb(s, kNewU[0], r.low(x), carry, r.sum(0), false);
+      } else {
+        emit_limb(s, kNewU[k - 21], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), true);
+      }
+    }
+    if (strip < 2) {
+      s.store(kKeptHigh, high4);
+      s.store(kKeptCarry, carry);
+    }
+  }
+  return s;
+}
+
+// kNewV = (t + C - m) / R - 1 modulo p, from t = kLayout.second and m = kLayout.quotient.
+constexpr Stream reduction2_stream(int first_register) {
+  Stream s;
+  const ReductionRegisters r{first_register};
+  const auto& t = kLayout.second;
+  const auto& low = kLayout.low;
+  const Operand start = kKept[0], start0 = kKept[1], minus_high4 = kKept[2];
+  {
+    const Register pair_low = r.low(0), pair_high = r.low(1), carry = r.low(2), column0 = r.low(3);
+    const auto limb = [&](int k) { return Register{first_register + 6 + k % 4}; };
+    s.clear(pair_low);
+    s.clear(pair_high);
+    for (int k = 0; k < kDigit - 1; ++k) {
+      const Register column{first_register + 3 + k % 3};
+      s.move(column, constant::c[k]);
+      s.add(column, column, t[k]);
+      s.subtract(column, column, kLayout.quotient[k]);
+      emit_limb(s, low[k], column, carry, limb(k), k > 0);
+      if (k % 2 == 1) {
+        s.madd_lo(pair_low, limb(k - 1), limb(k));
+        s.madd_hi(pair_high, limb(k - 1), limb(k));
+      }
+    }
+    s.shift_left_2(pair_high, pair_high);
+    s.clear(column0);
+    s.subtract(pair_low, column0, pair_low);
+    s.subtract(pair_high, column0, pair_high);
+    s.store(minus_high4, pair_high);
+    s.add(pair_high, pair_high, pair_low);
+    s.store(start, pair_high);
+    // Column 20 of t becomes column 0.
+    s.move(column0, constant::c[20]);
+    s.subtract(column0, column0, kLayout.quotient[20]);
+    s.add(column0, column0, carry);
+    s.add(column0, column0, pair_low);
+    s.store(start0, column0);
+  }
+  int turn = 0;
+  for (int strip = 0; strip < kStrips; ++strip) {
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = kStrip * strip + x;
+      s.move(r.low(x), constant::fixed_start[k]);
+      s.add(r.low(x), r.low(x), k == 0 ? start0 : start);
+      s.add(r.low(x), r.low(x), t[20 + k]);
+      s.clear(r.high(x));
+    }
+    for (int i = 0; i < WovenTables::fixed_pairs; ++i) {
+      s.move(r.a0(), low[2 * i]);
+      s.move(r.a1(), low[2 * i + 1]);
+      for (int x = 0; x < kStrip; ++x) {
+        const Register sum0{first_register + 16 + 2 * turn}, sum1{first_register + 17 + 2 * turn};
+        turn ^= 1;
+        const int entry = (strip * WovenTables::fixed_pairs + i) * 2 * kStrip + x;
+        s.begin_group();
+        s.add(sum0, r.a0(), constant::fixed[entry]);
+        s.add(sum1, r.a1(), constant::fixed[entry + kStrip]);
+        s.madd_lo(r.low(x), sum0, sum1);
+        s.madd_hi(r.high(x), sum0, sum1);
+        s.end_group();
+      }
+    }
+    const Register quotient = r.a0(), high4 = r.a1(), carry = r.sum(1);
+    const Operand kept_quotient = kTopCarry;
+    if (strip == 0) {
+      s.clear(quotient);
+      s.madd_lo(quotient, r.low(0), constant::negated_inverse[0]);
+      s.bit_and(quotient, quotient, constant::mask);
+      s.store(kept_quotient, quotient);
+    } else {
+      s.move(quotient, kept_quotient);
+      s.move(high4, kKeptHigh);
+      s.move(carry, kKeptCarry);
+    }
+    for (int x = 0; x < kStrip; ++x) {
+      s.madd_lo(r.low(x), quotient, constant::p[kStrip * strip + x]);
+      s.madd_hi(r.high(x), quotient, constant::p[kStrip * strip + x]);
+    }
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = kStrip * strip + x;
+      if (k > 0) s.add(r.low(x), r.low(x), high4);
+      s.shift_left_2(high4, r.high(x));
+      if (k == 0) {
+        s.shift(carry, r.low(x));
+      } else {
+        if (k == 1) s.add(r.low(x), r.low(x), carry);
+        emit_limb(s, kNewV[k - 1], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), k > 1);
+      }
+    }
+    if (strip + 1 < kStrips) {
+      s.store(kKeptHigh, high4);
+      s.store(kKeptCarry, carry);
+    } else {
+      const Register top = r.constant(1);
+      s.move(top, constant::fixed_start[kDigit]);
+      s.add(top, top, minus_high4);
+      s.add(top, top, high4);
+      s.add(top, top, carry);
+      s.add(top, top, t[2 * kDigit - 1]);
+      s.store(kNewV[kDigit - 1], top);
+    }
+  }
+  return s;
+}
+
+// One pass of a masked scan (decrypt.h): one register.
+constexpr Stream scan_stream(Register chosen, int entries, int entry_vectors) {
+  Stream s;
+  for (int k = 0; k < entry_vectors; ++k) {
+    s.begin_group();
+    s.move(chosen, at(Area::scan_from, k));
+    for (int i = 0; i < entries; ++i) s.choose(chosen, i, at(Area::scan_entries, entry_vectors * i + k));
+    s.store(at(Area::scan_to, k), chosen);
+    s.end_group();
+  }
+  return s;
+}
+
+// ---- Programs ----
+
+constexpr Register kProduct{0};
+constexpr int kReduction = 12;
+constexpr Register kScan{11};
+
+constexpr Factors kUV[] = {{kU, kV}};
+constexpr Factors kCross[] = {{kU, kFactorV}, {kV, kFactorU}};
+constexpr Factors kNewUFactorU[] = {{kNewU, kFactorU}};
+
+// A squaring or multiplication is two programs: the first reduction beside the products that v needs, then the second
+// reduction beside the product with which the next operation begins.
+constexpr Program kSquareFirst = weave(reduction1_stream(kReduction, kLayout.square(), false),
+                                       product_stream(kProduct, kLayout.second, kUV, true));
+constexpr Program kMultiplyFirst =
+    weave(reduction1_stream(kReduction, kLayout.first, true), product_stream(kProduct, kLayout.second, kCross));
+constexpr Program kThenSquare = weave(reduction2_stream(kReduction), square_stream(kProduct, kSquared));
+constexpr Program kThenSquareScanning = weave(reduction2_stream(kReduction), square_stream(kProduct, kSquared),
+                                              scan_stream(kScan, kScanEntries, 2 * kDigit));
+constexpr Program kThenMultiply =
+    weave(reduction2_stream(kReduction), product_stream(kProduct, kLayout.first, kNewUFactorU));
+
+class Padic1024 {
+ public:
+  static constexpr int kCipherWords = 64, kPlainWords = 16;
+  using Tables = WovenTables;
+
+  struct Element {
+    Lanes u[kDigit], v[kDigit];
+  };
+
+  explicit Padic1024(const Tables& tables) : tables_(tables) {
+    for (int k = 0; k < kDigit; ++k) {
+      work_[kLayout.p.first + k] = broadcast(tables.p[k]);
+      work_[kLayout.negated_inverse.first + k] = broadcast(tables.negated_inverse[k]);
+    }
+  }
+
+  XVEC_INLINE void one(Element& x) const {
+    for (int k = 0; k < kDigit; ++k) {
+      x.u[k] = broadcast(tables_.one[0][k]);
+      x.v[k] = broadcast(tables_.one[1][k]);
+    }
+  }
+
+  // ---- A chain of squarings and multiplications of the current element x. Each is one of square() and multiply(), and
+  // then one of then_...(), which says how the chain goes on. ----
+
+  XVEC_INLINE void start(const Element& x) {
+    copy<kDigit>(u_[now_], x.u);
+    copy<kDigit>(v_, x.v);
+    Memory memory = this->memory();
+    memory.squared = memory.u;
+    memory.new_v = scratch_;
+    run<kThenSquare>(memory);
+  }
+  // x = x².
+  XVEC_INLINE void square() { run<kSquareFirst>(memory()); }
+  // x = x y, announced by then_multiply(y).
+  XVEC_INLINE void multiply(const Element& y) {
+    Memory memory = this->memory();
+    memory.factor = y.u;
+    run<kMultiplyFirst>(memory);
+  }
+  XVEC_INLINE void then_square() {
+    run<kThenSquare>(memory());
+    now_ ^= 1;
+  }
+  XVEC_INLINE void then_square(const ScanPass<Element>& scan) {
+    Memory memory = this->memory();
+    memory.scan_from = scan.from->u;
+    memory.scan_entries = scan.entries->u;
+    memory.scan_to = scan.to->u;
+    for (int i = 0; i < kScanEntries; ++i) memory.scan_masks[i] = scan.masks[i];
+    run<kThenSquareScanning>(memory);
+    now_ ^= 1;
+  }
+  XVEC_INLINE void then_multiply(const Element& y) {
+    Memory memory = this->memory();
+    memory.factor = y.u;
+    run<kThenMultiply>(memory);
+    now_ ^= 1;
+  }
+  // Puts x into result, and goes on with x = next, another element, to be squared.
+  XVEC_INLINE void then_restart(Element& result, const Element& next) {
+    Memory memory = this->memory();
+    memory.squared = next.u;
+    run<kThenSquare>(memory);
+    now_ ^= 1;
+    get(result);
+    copy<kDigit>(u_[now_], next.u);
+    copy<kDigit>(v_, next.v);
+  }
+  XVEC_INLINE void get(Element& x) const {
+    copy<kDigit>(x.u, u_[now_]);
+    copy<kDigit>(x.v, v_);
+  }
+
+  // ---- In and out ----
+
+  // The element of a ciphertext: words of any content. With c = sum of c_j 2^(50 j) and 2^(50 j) R 2^50 = A_j + B_j p, the
+  // sums of c_j A_j and c_j B_j lose the factor 2^50 by one Montgomery limb m, which is subtracted from the second.
+  XVEC_NOINLINE void enter(Element& x, const Lanes* words) const noexcept {
+    constexpr int kPairs = WovenTables::cipher_pairs;
+    Lanes c[2 * kPairs];
+    words_to_limbs<kWovenBits, kCipherWords, 2 * kPairs>(c, words);
+    Lanes pair_low = zero(), pair_high = zero();
+    XVEC_ROLLED for (int i = 0; i < kPairs; ++i) {
+      pair_low = madd_lo(pair_low, c[2 * i], c[2 * i + 1]);
+      pair_high = madd_hi(pair_high, c[2 * i], c[2 * i + 1]);
+    }
+    pair_high = _mm512_slli_epi64(pair_high, 2);
+    Lanes quotient = zero();
+    quotient = enter_digit(x.u, c, 0, pair_low, pair_high, quotient);
+    enter_digit(x.v, c, 1, pair_low, pair_high, quotient);
+  }
+
+  // For the element x = 1 + L p: plain = L kappa mod p, canonical words. Returns the lanes where x is of that form.
+  XVEC_NOINLINE __mmask8 leave(Lanes* plain, const Element& x) noexcept {
+    // u = R r - m p. The reduction gives r + p, and its m may be R too large, so r = 1 (mod p) shows as 1 + p or 1 + 2p.
+    for (int k = 0; k < 2 * kDigit; ++k) work_[kLayout.square().first + k] = k < kDigit ? x.u[k] : zero();
+    run<kSquareFirst>(memory());
+    Lanes r[kDigit], s[kDigit];
+    carry(r, u_[now_ ^ 1]);
+    subtract_p(s, r);
+    Lanes is_one = _mm512_xor_si512(s[0], broadcast(1)), is_one_plus_p;
+    {
+      s[0] = sub(s[0], broadcast(1));  // >= 0 if s = 1 + p, as p is odd
+      is_one_plus_p = _mm512_xor_si512(s[0], broadcast(tables_.p[0]));
+      for (int k = 1; k < kDigit; ++k) {
+        is_one = bit_or(is_one, s[k]);
+        is_one_plus_p = bit_or(is_one_plus_p, _mm512_xor_si512(s[k], broadcast(tables_.p[k])));
+      }
+    }
+    const __mmask8 by_one = _mm512_cmpeq_epi64_mask(is_one, zero());
+    const __mmask8 by_p = _mm512_cmpeq_epi64_mask(is_one_plus_p, zero());
+    // (v - m) / R = L - (1 or 2), where the reduction's own -1 is the other side of the +p.
+    for (int k = 0; k < 2 * kDigit; ++k) work_[column(k)] = k < kDigit ? x.v[k] : zero();
+    run<kThenSquare>(memory());
+    copy<kDigit>(s, v_);
+    s[0] = add(s[0], _mm512_mask_add_epi64(broadcast(1), by_p, broadcast(1), broadcast(1)));
+    // Times kappa.
+    Element kappa;
+    for (int k = 0; k < kDigit; ++k) kappa.u[k] = kappa.v[k] = broadcast(tables_.kappa[k]);
+    Memory memory = this->memory();
+    memory.new_u = s;
+    memory.factor = kappa.u;
+    run<kThenMultiply>(memory);
+    memory.new_u = r;
+    run<kMultiplyFirst>(memory);
+    carry(s, r);
+    for (int times = 0; times < 2; ++times) {  // r < 2.01 p
+      subtract_p(r, s);
+      const __mmask8 smaller = _mm512_cmplt_epi64_mask(r[kDigit - 1], zero());
+      for (int k = 0; k < kDigit; ++k) s[k] = _mm512_mask_mov_epi64(r[k], smaller, s[k]);
+    }
+    limbs_to_words<kWovenBits, kDigit, kPlainWords>(plain, s);
+    return by_one | by_p;
+  }
+
+ private:
+  // Where column k of kLayout.second is.
+  static constexpr int column(int k) { return kLayout.second[k].index; }
+
+  XVEC_INLINE Memory memory() {
+    Memory memory{};
+    memory.constants = &tables_.mask;
+    memory.work = work_;
+    memory.u = u_[now_];
+    memory.v = v_;
+    memory.new_u = u_[now_ ^ 1];
+    memory.new_v = v_;
+    memory.squared = memory.new_u;
+    memory.factor = scratch_;
+    return memory;
+  }
+
+  // x = (sum of c_j row_j - quotient + m p) / 2^50 + p (- 1 for v), returning m. pair_high: times 4.
+  XVEC_INLINE Lanes enter_digit(Lanes* x, const Lanes* c, int digit, Lanes pair_low, Lanes pair_high,
+                                Lanes quotient) const {
+    const Lanes mask = broadcast(tables_.mask);
+    const Lanes start0 = sub(zero(), pair_low), start = sub(start0, pair_high);
+    Lanes carry = zero(), high4 = zero(), m = zero();
+    XVEC_ROLLED for (int strip = 0; strip < kStrips; ++strip) {
+      Lanes low[kStrip], high[kStrip];
+      XVEC_UNROLL for (int k = 0; k < kStrip; ++k) {
+        low[k] = add(start, broadcast(tables_.enter_start[digit][kStrip * strip + k]));
+        high[k] = zero();
+      }
+      if (strip == 0) low[0] = add(sub(start0, quotient), broadcast(tables_.enter_start[digit][0]));
+      XVEC_ROLLED for (int i = 0; i < WovenTables::cipher_pairs; ++i) {
+        const std::uint64_t (*partners)[kStrip] = tables_.enter[digit][strip][i];
+        XVEC_UNROLL for (int k = 0; k < kStrip; ++k) {
+          const Lanes a = add(c[2 * i], broadcast(partners[0][k])), b = add(c[2 * i + 1], broadcast(partners[1][k]));
+          low[k] = madd_lo(low[k], a, b);
+          high[k] = madd_hi(high[k], a, b);
+        }
+      }
+      if (strip == 0) m = bit_and(madd_lo(zero(), low[0], broadcast(tables_.negated_inverse[0])), mask);
+      XVEC_UNROLL for (int k = 0; k < kStrip; ++k) {
+        const Lanes p = broadcast(tables_.p[kStrip * strip + k]);
+        low[k] = add(madd_lo(low[k], m, p), high4);
+        high4 = _mm512_slli_epi64(madd_hi(high[k], m, p), 2);
+      }
+      // Column 0 is only a carry, into column 1.
+      XVEC_UNROLL for (int k = 0; k < kStrip; ++k) {
+        const int at = kStrip * strip + k;
+        if (at == 1) low[k] = add(low[k], carry);
+        if (at > 0) x[at - 1] = at == 1 ? bit_and(low[k], mask) : add(bit_and(low[k], mask), carry);
+        carry = shift_right<kWovenBits>(low[k]);
+      }
+    }
+    x[kDigit - 1] = add(sub(broadcast(tables_.enter_start[digit][kDigit]), pair_high), add(high4, carry));
+    return m;
+  }
+
+  // Canonical limbs, except for the top one, which takes what is left.
+  XVEC_INLINE void carry(Lanes* to, const Lanes* x) const {
+    const Lanes mask = broadcast(tables_.mask);
+    Lanes carry = zero();
+    for (int k = 0; k < kDigit; ++k) {
+      const Lanes column = add(x[k], carry);
+      to[k] = k < kDigit - 1 ? bit_and(column, mask) : column;
+      carry = shift_right<kWovenBits>(column);
+    }
+  }
+
+  // difference = x - p; negative in its top limb if x < p.
+  XVEC_INLINE void subtract_p(Lanes* difference, const Lanes* x) const {
+    Lanes columns[kDigit];
+    for (int k = 0; k < kDigit; ++k) columns[k] = sub(x[k], broadcast(tables_.p[k]));
+    carry(difference, columns);
+  }
+
+  const Tables& tables_;
+  Lanes work_[kWorkVectors];
+  Lanes u_[2][kDigit], v_[kDigit];
+  Lanes scratch_[2 * kDigit];
+  int now_ = 0;  // u_[now_] is x's
+};
+
+}  // namespace
+}  // namespace xvec::ifma
