@@ -10,7 +10,9 @@ NEED = PYTHON="$(PYTHON)" scripts/system-packages $(NEEDS)
 NEEDS := compiler venv python-dev
 # Also in force while their prerequisites are made, so that everything missing is named at once.
 test asan: NEEDS += gtest
+ifdef FULL
 bench: NEEDS += benchmark
+endif
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -28,7 +30,7 @@ CPP_FORMATTED = $(shell find cpp bench -path '*/.*' -prune -o \( -name '*.cpp' -
 help:
 	@echo 'make demo     encrypt real texts, search them through a server that holds no key, prove the distances'
 	@echo 'make test     every test: C++ (ctest) and Python (pytest)'
-	@echo 'make bench    measure, beside the peers'
+	@echo 'make bench    measure, beside the peers; FULL=1 for every kernel, the Python surface and larger searches'
 	@echo 'make lint     ruff, mypy, stubtest, clang-format'
 	@echo 'make format   rewrite the sources the way lint wants them'
 	@echo 'make build    the extension module and an editable install in $(VENV)'
@@ -55,8 +57,15 @@ asan: $(VENV)/.tools
 	ctest --preset asan --parallel 2
 
 bench: build
+ifdef FULL
 	@$(NEED)
-	$(BIN)/python bench $(ARGS)
+	$(CMAKE) --preset bench
+	$(CMAKE) --build --preset bench
+	mkdir -p bench/results
+	build/bench/cpp/bench/xvec_bench --benchmark_out=bench/results/kernels.json
+	$(BIN)/python -m pytest bench/python --benchmark-json=bench/results/python.json
+endif
+	$(BIN)/python bench run $(if $(FULL),--full) $(ARGS)
 
 lint: build
 	$(BIN)/ruff check
@@ -97,5 +106,5 @@ $(VENV)/.tools: $(VENV)/.created pyproject.toml
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tools $(CPP_FILES) $(CPP_BUILD) pyproject.toml
-	$(PIP) install --quiet --no-build-isolation --config-settings=cmake.define.XTRACE_DEVELOPER=ON --editable '.[cli,server]'
+	$(PIP) install --quiet --no-build-isolation --config-settings=cmake.define.XTRACE_DEVELOPER=ON --editable '.[cli,server,kms]'
 	touch $@
