@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -202,7 +202,7 @@ class Transport:
                     ssl=_tls() if address.scheme == "https" else True,
                 ) as response:
                     limit.reschedule(None)  # from here on sock_read watches, however long the answer is
-                    content = await response.read()
+                    content = await _content(response)
         except TimeoutError as error:  # aiohttp's time limits are TimeoutErrors too
             raise _silent(address, self.timeout) from error
         except aiohttp.ClientConnectorError as error:
@@ -220,6 +220,14 @@ class Transport:
             self.traffic.seconds += time.perf_counter() - begin
         self.traffic.received += len(content)
         return _checked(method, url, response, content)
+
+
+async def _content(response: aiohttp.ClientResponse) -> bytes:
+    # One growing buffer: `read()` would collect pieces and join them, holding a large answer twice.
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+    return cast("bytes", content)  # read like bytes everywhere, and never changed
 
 
 def _checked(method: str, url: str, response: aiohttp.ClientResponse, content: bytes) -> Answer:
