@@ -3,14 +3,23 @@
 import json
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
 import threading
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError
@@ -34,10 +43,10 @@ FORBIDDEN = (
 class Process:
     """``python -m xtrace_sdk.server`` on a free port."""
 
-    def __init__(self, data: Path, **environment: str) -> None:
+    def __init__(self, data: Path, *options: str, **environment: str) -> None:
         self.output: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "xtrace_sdk.server", "--port", "0", "--data", str(data)],
+            [sys.executable, "-m", "xtrace_sdk.server", "--port", "0", "--data", str(data), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -53,9 +62,10 @@ class Process:
         self.url = self.output[-1].removeprefix("listening on ")
         self.pid = self._process.pid
 
-    def client(self, **headers: str) -> httpx.Client:
+    def client(self, verify: Any = True, **headers: str) -> httpx.Client:
         return httpx.Client(
             base_url=self.url,
+            verify=verify,
             headers={name.replace("_", "-"): value for name, value in headers.items()},
             trust_env=False,
             timeout=30,
@@ -223,6 +233,105 @@ def check_after_restart(data: Path, kb: str, acknowledged: dict[str, list[int]])
         fetched = api.get(path, params={"kb_id": kb, "chunk_ids": ids[:3], "projection": "chunk_content"})
         assert len(fetched.json()) == 3
     assert process.stop()[0] == 0
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
+    certfile.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certfile, keyfile
+
+
+def test_https(tmp_path: Path) -> None:
+    certfile, keyfile = certificate(tmp_path)
+    options = ("--ssl-certfile", str(certfile), "--ssl-keyfile", str(keyfile))
+    process = Process(tmp_path / "data", *options, **KEYS)
+    assert process.url.startswith("https://127.0.0.1:")
+    with process.client(ssl.create_default_context(cafile=certfile)) as trusting:
+        assert trusting.get(wire.HEALTH).json()["status"] == "ok"
+    with process.client() as stranger, pytest.raises(httpx.ConnectError):
+        stranger.get(wire.HEALTH)
+    assert process.stop()[0] == 0
+
+
+def test_bad_certificates_are_refused(tmp_path: Path) -> None:
+    certfile, keyfile = certificate(tmp_path)
+    for cert, key in [(keyfile, certfile), (tmp_path / "absent", None), (certfile, None)]:
+        with pytest.raises(ConfigurationError, match="ssl_certfile"):
+            run.serve(Settings(data=tmp_path, port=0, ssl_certfile=cert, ssl_keyfile=key))
+    with pytest.raises(ConfigurationError, match="ssl_keyfile"):
+        Settings(ssl_keyfile=keyfile)
+
+
+def test_workers_share_one_store(tmp_path: Path, client) -> None:
+    """Two processes answer alike; one that is killed is replaced; none outlives the supervisor."""
+    process = Process(tmp_path, "--workers", "2", **KEYS)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    with admin_of(process) as admin:
+        kb = admin.post(wire.KBS, json={"name": "kb"}).json()["id"]
+    path = wire.path(wire.CHUNKS, org_id="theorg")
+    context = {"data": client.data, "context_id": client.context_id}
+    with process.client(x_api_key="the-api-key") as api:
+        api.post(wire.path(wire.CONTEXTS, org_id="theorg"), json=context)
+
+    def insert_and_search(seed: int) -> int:
+        """Over connections of their own, so that any worker may answer."""
+        chunks = client.chunks(client.vectors(3, seed=seed))
+        body = {"kb_id": kb, "context_id": client.context_id, "chunks": chunks}
+        with process.client(x_api_key="the-api-key") as api:
+            assert api.post(path, json=body).status_code == 200
+        search = {"kb_id": kb, "query": chunks[0]["index"], "context_id": client.context_id}
+        counts = set()
+        for _ in range(4):
+            with process.client(x_api_key="the-api-key") as api:
+                answer = api.post(wire.path(wire.HAMMING, org_id="theorg"), json=search)
+                counts.add(len(client.decode(answer)[0]))
+        (count,) = counts
+        return count
+
+    assert [insert_and_search(seed) for seed in range(3)] == [3, 6, 9]
+    serving = [one for one in workers if one.is_running() and one.num_threads() > 1]
+    victim = next(one for one in serving if "spawn_main" in " ".join(one.cmdline()))
+    victim.kill()
+    assert insert_and_search(3) == 12
+    deadline = time.monotonic() + 30
+    while not (new := set(psutil.Process(process.pid).children(recursive=True)) - set(workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers += new
+    status, errors = process.stop()
+    assert status == 0 and "is replaced" in errors
+    assert not psutil.wait_procs(workers, timeout=20)[1]
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    process = Process(tmp_path, "--workers", "2", **KEYS)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.stop(signal.SIGKILL)
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_a_running_server_holds_no_key_material(tmp_path: Path) -> None:

@@ -1,77 +1,82 @@
-"""Starting a server: the first organisation, the socket, the signals."""
+"""Starting a server: the certificate, the socket, the first organisation."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import os
-import signal
 import socket
-import sys
+import ssl
 import tempfile
 from pathlib import Path
-
-import uvicorn
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server import credentials
-from xtrace_sdk.server.app import create_app
+from xtrace_sdk.server.processes import log_to_stderr, run_server, supervise
 from xtrace_sdk.server.settings import Settings, environment
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
-_MAX_REQUEST_LINE = 8 << 20  # ids of a fetch travel in the address
-_GRACEFUL_SECONDS = 30
+log = logging.getLogger("xtrace.server")
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun and return.
 
-    Prints ``listening on http://HOST:PORT`` on stdout when ready, and at the first start the generated
-    credentials before it. Request logs go to stderr. Call it from the main thread.
+    Prints ``listening on http://HOST:PORT`` (or https) on stdout when ready, and at the first start the
+    generated credentials before it. Request logs go to stderr. Call it from the main thread.
 
-    Raises ConfigurationError when the address or the data folder cannot be used, or a variable is wrong.
+    Raises ConfigurationError when the address, the data folder or the certificate cannot be used, or a
+    variable is wrong.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"data: {settings.data}: {error.strerror}") from error
+    _check_certificate(settings)
     asyncio.run(_first_start(settings))
     listener = _listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        create_app(settings),
-        http="h11",
-        h11_max_incomplete_event_size=_MAX_REQUEST_LINE,
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-    )
-    # uvicorn raises the signal again after its own shutdown; by then there is nothing left to do.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _Server(config).run(sockets=[listener])
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.ssl_certfile else "http"
+    address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    if scheme == "http" and not ipaddress.ip_address(host).is_loopback:
+        log.warning("access keys travel in clear: no certificate is set, and this is not loopback")
+
+    def ready() -> None:
+        print(f"listening on {address}", flush=True)  # noqa: T201
+
+    if settings.workers == 1:
+        run_server(settings, listener, ready)
+    else:
+        supervise(settings, listener, ready)
 
 
-class _Server(uvicorn.Server):
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if sockets and self.started:
-            host, port = sockets[0].getsockname()[:2]
-            address = f"[{host}]" if ":" in host else host
-            print(f"listening on http://{address}:{port}", flush=True)  # noqa: T201
+def _check_certificate(settings: Settings) -> None:
+    if settings.ssl_certfile is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.ssl_certfile,
+            settings.ssl_keyfile,
+            password=lambda: "",  # never a prompt
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"ssl_certfile, ssl_keyfile: {error}") from error
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise ConfigurationError(f"host, port: {host}:{port}: {error.strerror}") from error
     return listener

@@ -22,6 +22,9 @@ class Settings:
         max_body_bytes: longer request bodies are answered with 413.
         index_bytes: memory for ciphertext indexes; the least recently used ones are dropped above it.
         replay_seconds: how long a byte-identical insert is answered again instead of stored twice; 0 never.
+        ssl_certfile: certificate chain in PEM; with it the server speaks HTTPS only.
+        ssl_keyfile: its private key; None when the certificate's file holds it.
+        workers: processes that serve; each gets an equal part of `index_bytes`.
     """
 
     host: str = "127.0.0.1"
@@ -30,15 +33,20 @@ class Settings:
     max_body_bytes: int = 64 * _MIB
     index_bytes: int = 1024 * _MIB
     replay_seconds: float = 600.0
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"port: expected 0 to 65535, got {self.port}")
-        for name in ("max_body_bytes", "index_bytes"):
+        for name in ("max_body_bytes", "index_bytes", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}: expected at least 1")
         if self.replay_seconds < 0:
             raise ConfigurationError("replay_seconds: expected at least 0")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ConfigurationError("ssl_keyfile: needs ssl_certfile")
 
     @property
     def database(self) -> Path:
