@@ -17,7 +17,7 @@ class RandomSource {
 
 RandomSource& system_random();
 
-Integer random_bits(RandomSource& source, std::size_t bits);        // uniform in [0, 2^bits)
-Integer random_below(RandomSource& source, const Integer& bound);   // uniform in [0, bound), by rejection
+Integer random_bits(RandomSource& source, std::size_t bits);       // uniform in [0, 2^bits)
+Integer random_below(RandomSource& source, const Integer& bound);  // uniform in [0, bound), by rejection
 
 }  // namespace xvec

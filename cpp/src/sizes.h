@@ -5,7 +5,7 @@
 
 namespace xvec {
 
-inline constexpr std::size_t kMaxKeyLen = 8192;                  // bits of a prime
+inline constexpr std::size_t kMaxKeyLen = 8192;  // bits of a prime
 inline constexpr std::size_t kMaxPrimeLimbs = kMaxKeyLen / 64;
 inline constexpr std::size_t kMaxCipherLimbs = 4 * kMaxPrimeLimbs;
 

@@ -1,0 +1,173 @@
+// Decoding of products to distances, and decryption to plaintexts.
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "batch.h"
+#include "hamming_internal.h"
+#include "kernel.h"
+#include "key_material.h"
+#include "layout.h"
+#include "mpn.h"
+#include "padic.h"
+#include "secure_memory.h"
+#include "sizes.h"
+#include "xvec/hamming.h"
+
+namespace xvec {
+
+namespace {
+
+using detail::KeyMaterial;
+
+constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+constexpr std::uint64_t kLowBits = 0x5555555555555555;  // the low bit of every 2-bit field
+
+void keep_least(std::atomic<std::size_t>& least, std::size_t value) {
+  std::size_t seen = least.load();
+  while (value < seen && !least.compare_exchange_weak(seen, value)) {
+  }
+}
+
+}  // namespace
+
+struct HammingDecoder::Impl {
+  Impl(const KeyMaterial& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel)
+      : layout(key.public_key(), dimensions),
+        plain_width(key.public_key().n().size()),
+        one_side(largest_sum(layout.chunk_dimensions) < key.p()),
+        field(key.p()),
+        n_squared(limbs_for_bits(8 * layout.width)),
+        q_memory(2 * field.limbs() * sizeof(Limb)),
+        side_p(make_decryptor(kernel, {key.p(), key.exponent_p(), key.kappa_p(), layout.width, schedule})),
+        side_q(make_decryptor(kernel, {key.q(), key.exponent_q(), key.kappa_q(), layout.width, schedule})) {
+    Integer::from_bytes(key.public_key().n_squared()).to_limbs(n_squared.data(), n_squared.size());
+    const std::size_t n = field.limbs();
+    key.q().to_limbs(q_memory.as<Limb>(), n);
+    (inverse(key.q(), key.p()) * Integer::power_of_two(64 * n) % key.p()).to_limbs(q_memory.as<Limb>() + n, n);
+  }
+
+  [[nodiscard]] bool in_range(const std::uint8_t* c) const noexcept {
+    std::vector<Limb>::size_type i = n_squared.size();
+    Limb limb[kMaxCipherLimbs];
+    limb[i - 1] = 0;
+    std::memcpy(limb, c, layout.width);
+    if (mpn::compare_vartime(limb, n_squared.data(), i) >= 0) return false;
+    return std::any_of(limb, limb + i, [](Limb x) { return x != 0; });
+  }
+
+  // plain[0..2n) = the x in [0, n) with x = m_p mod p, x = m_q mod q (Garner).
+  void combine(Limb* plain, const Limb* m_p, const Limb* m_q, PAdic::Scratch& scratch) const noexcept {
+    const std::size_t n = field.limbs();
+    const Limb *q = q_memory.as<Limb>(), *q_inverse = q + n;
+    Limb h[kMaxPrimeLimbs], mask[kMaxPrimeLimbs];
+    const Limb borrow = mpn::subtract(h, m_p, m_q, n);  // m_q < q < p
+    for (std::size_t i = 0; i < n; ++i) mask[i] = field.p()[i] & (0 - borrow);
+    mpn::add(h, h, mask, n);
+    field.digit_multiply(h, h, q_inverse, scratch);
+    mpn::multiply(plain, h, q, n, scratch.multiply);
+    mpn::add_limb(plain + n, n, mpn::add(plain, plain, m_q, n));
+  }
+
+  // Decrypts items [first, last) and gives each plaintext's limbs to consume(item, limbs, count). `bad` keeps the
+  // least item that is out of range or malformed.
+  template <class Consume>
+  void decrypt_block(const std::uint8_t* in, std::size_t first, std::size_t last, bool both,
+                     std::atomic<std::size_t>& bad, const Consume& consume) const noexcept {
+    const std::size_t n = field.limbs(), width = layout.width, count = last - first;
+    Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs], plain[2 * kMaxPrimeLimbs];
+    std::uint8_t valid_p[kBlock], valid_q[kBlock];
+    PAdic::Scratch scratch;
+    side_p->run(in + first * width, width, m_p, valid_p, count);
+    if (both) side_q->run(in + first * width, width, m_q, valid_q, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (valid_p[i] == 0 || (both && valid_q[i] == 0) || !in_range(in + (first + i) * width)) {
+        keep_least(bad, first + i);
+      }
+      if (both) {
+        combine(plain, m_p + i * n, m_q + i * n, scratch);
+        consume(first + i, plain, 2 * n);
+      } else {
+        consume(first + i, m_p + i * n, n);
+      }
+    }
+  }
+
+  [[noreturn]] void reject(std::size_t row, const std::uint8_t* c) const {
+    const char* why = in_range(c) ? " is not a ciphertext under this key" : " is not in the range from 1 to n^2 - 1";
+    throw InvalidCiphertext("rows: ciphertext of row " + std::to_string(row) + why, row);
+  }
+
+  Layout layout;
+  std::size_t plain_width;
+  bool one_side;
+  PAdic field;  // modulo the larger prime
+  std::vector<Limb> n_squared;
+  SecureBuffer q_memory;  // q, and q^-1 R mod p
+  std::unique_ptr<Decryptor> side_p, side_q;
+};
+
+namespace detail {
+
+HammingDecoder make_decoder(const SecretKey& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel) {
+  return HammingDecoder(std::make_unique<HammingDecoder::Impl>(key.material(), dimensions, schedule, kernel));
+}
+
+}  // namespace detail
+
+HammingDecoder::HammingDecoder(const SecretKey& key, std::size_t dimensions, Schedule schedule)
+    : HammingDecoder(detail::make_decoder(key, dimensions, schedule, active_kernel())) {}
+HammingDecoder::HammingDecoder(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+HammingDecoder::~HammingDecoder() = default;
+HammingDecoder::HammingDecoder(HammingDecoder&&) noexcept = default;
+HammingDecoder& HammingDecoder::operator=(HammingDecoder&&) noexcept = default;
+std::size_t HammingDecoder::dimensions() const noexcept { return impl_->layout.dimensions; }
+std::size_t HammingDecoder::chunks() const noexcept { return impl_->layout.chunks; }
+std::size_t HammingDecoder::width() const noexcept { return impl_->layout.width; }
+int HammingDecoder::sides() const noexcept { return impl_->one_side ? 1 : 2; }
+std::size_t HammingDecoder::plaintext_width() const noexcept { return impl_->plain_width; }
+
+void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::int32_t> distances,
+                            const Batch& batch) const {
+  const Layout& layout = impl_->layout;
+  const std::size_t count = whole_rows(rows.size(), layout.chunks * layout.width, "rows");
+  require_size(distances.size(), count, "distances");
+  std::atomic<std::size_t> bad{kNone};
+  // Rows, not items, are handed out: a distance is the sum over a row's chunks.
+  const std::size_t rows_per_block = std::max<std::size_t>(1, kBlock / layout.chunks);
+  run_batch(count, rows_per_block, batch, [&](std::size_t first, std::size_t last) {
+    std::fill(distances.begin() + static_cast<std::ptrdiff_t>(first),
+              distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
+    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += kBlock) {
+      const std::size_t end = std::min(item + kBlock, last * layout.chunks);
+      impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad,
+                           [&](std::size_t i, const Limb* plain, std::size_t limbs) {
+                             int ones = 0;
+                             for (std::size_t j = 0; j < limbs; ++j) ones += std::popcount(plain[j] & kLowBits);
+                             distances[i / layout.chunks] += ones;
+                           });
+    }
+  });
+  if (bad != kNone) impl_->reject(bad / layout.chunks, rows.data() + bad * layout.width);
+}
+
+void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts,
+                             const Batch& batch) const {
+  const std::size_t width = impl_->layout.width, count = whole_rows(rows.size(), width, "rows");
+  const std::size_t plain_width = plaintext_width();
+  require_size(plaintexts.size(), count * plain_width, "plaintexts");
+  std::atomic<std::size_t> bad{kNone};
+  run_batch(count, kBlock, batch, [&](std::size_t first, std::size_t last) {
+    impl_->decrypt_block(rows.data(), first, last, true, bad, [&](std::size_t i, const Limb* plain, std::size_t) {
+      std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
+    });
+  });
+  if (bad != kNone) impl_->reject(bad, rows.data() + bad * width);
+}
+
+}  // namespace xvec
