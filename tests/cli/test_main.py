@@ -1,6 +1,7 @@
 """The commands as a whole: what they load, what they say, how they end."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -112,3 +113,71 @@ def test_port_that_is_taken(xtrace, server, tmp_path):
     assert done.returncode == 2
     assert re.search(rf"^error: .*{port}", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr
+
+
+def test_serve_over_tls_with_workers(tmp_path):
+    """The certificate and the workers reach the server; a client that trusts the certificate gets in."""
+    import datetime as dt
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "own authority")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, private = tmp_path / "cert.pem", tmp_path / "key.pem"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    data = tmp_path / "data"
+    options = [
+        "--port",
+        "0",
+        "--data",
+        data,
+        "--ssl-certfile",
+        pem,
+        "--ssl-keyfile",
+        private,
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xtrace_sdk.cli", "serve", *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        lines = iter(process.stdout.readline, "")
+        url = next(line for line in lines if line.startswith("listening on")).split()[-1]
+        assert url.startswith("https://127.0.0.1:")
+        credentials = data / "credentials.json"
+        environment = {"XTRACE_API_URL": url, "XTRACE_CREDENTIALS_FILE": str(credentials)}
+        trusting = {**os.environ, **environment, "SSL_CERT_FILE": str(pem)}
+        for variables, code in ((trusting, 0), ({**os.environ, **environment}, 1)):
+            done = subprocess.run(
+                [sys.executable, "-m", "xtrace_sdk.cli", "kb", "list", "--json"],
+                cwd=tmp_path,
+                env=variables,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert done.returncode == code, done.stderr
+            shown = json.loads(done.stdout)
+            assert shown == [] if code == 0 else "SSL_CERT_FILE" in shown["error"]["message"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()

@@ -14,9 +14,16 @@ from xtrace_sdk.cli.console import USAGE, command, fail
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8700,
-    data: Annotated[Path, typer.Option(help="Folder of the database and of the first credentials.")] = Path(
-        "xtrace-data"
-    ),
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the database and of the first credentials.")
+    ] = Path("xtrace-data"),
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM): serve HTTPS only.")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key, if the chain's file has none.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that serve.")] = 1,
 ) -> None:
     """Run the server. It holds no key and cannot read what it stores."""
     try:
@@ -30,4 +37,13 @@ def serve(
             "pip install 'xtrace-sdk-native[cli,server]'",
             code=USAGE,
         )
-    run_server(Settings(host=host, port=port, data=data))
+    run_server(
+        Settings(
+            host=host,
+            port=port,
+            data=data,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+            workers=workers,
+        )
+    )
