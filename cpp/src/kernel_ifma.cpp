@@ -4,6 +4,7 @@
 #include "ifma/padic.h"
 #include "ifma/padic1024.h"
 #include "ifma/product.h"
+#include "ifma/public.h"
 
 namespace xvec::ifma {
 
@@ -31,6 +32,32 @@ void decrypt(const PadicTables<1536>& tables, const ExponentSchedule& exponent, 
 void decrypt(const PadicTables<2048>& tables, const ExponentSchedule& exponent, const std::uint8_t* in,
              std::size_t stride, std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept {
   decrypt_rows<Padic<2048>>(tables, exponent, in, stride, plain, valid, count);
+}
+
+void build_windows(const PublicTables<1024>& tables, const WindowTable& table, const PublicElements<1024>& one,
+                   const PublicElements<1024>& start) noexcept {
+  build<1024>(tables, table, one, start);
+}
+void build_windows(const PublicTables<1536>& tables, const WindowTable& table, const PublicElements<1536>& one,
+                   const PublicElements<1536>& start) noexcept {
+  build<1536>(tables, table, one, start);
+}
+void build_windows(const PublicTables<2048>& tables, const WindowTable& table, const PublicElements<2048>& one,
+                   const PublicElements<2048>& start) noexcept {
+  build<2048>(tables, table, one, start);
+}
+
+void encrypt_public_vartime(const PublicTables<1024>& tables, const std::uint64_t* const* m,
+                            const std::uint64_t* const* r, std::uint8_t* out, std::size_t stride) noexcept {
+  encrypt_block_vartime<1024>(tables, m, r, out, stride);
+}
+void encrypt_public_vartime(const PublicTables<1536>& tables, const std::uint64_t* const* m,
+                            const std::uint64_t* const* r, std::uint8_t* out, std::size_t stride) noexcept {
+  encrypt_block_vartime<1536>(tables, m, r, out, stride);
+}
+void encrypt_public_vartime(const PublicTables<2048>& tables, const std::uint64_t* const* m,
+                            const std::uint64_t* const* r, std::uint8_t* out, std::size_t stride) noexcept {
+  encrypt_block_vartime<2048>(tables, m, r, out, stride);
 }
 
 }  // namespace xvec::ifma

@@ -20,11 +20,6 @@ struct DecryptionFrame {
   typename Padic::Element table[16];
 };
 
-XVEC_INLINE void wipe_frame(void* frame, std::size_t size) {
-  __builtin_memset(frame, 0, size);
-  __asm__ __volatile__("" : : "r"(frame) : "memory");  // the zeros are read
-}
-
 // x = x^exponent by fixed windows of four bits: the instructions and addresses are the same for all exponents of one
 // length. The table is scanned while squarings run.
 template <class Padic>

@@ -70,6 +70,12 @@ XVEC_INLINE void copy(Lanes* to, const Lanes* from) {
   for (int k = 0; k < Count; ++k) to[k] = from[k];
 }
 
+// Overwrites working memory that told about secrets; the compiler may not leave it out.
+XVEC_INLINE void wipe_frame(void* frame, std::size_t size) {
+  __builtin_memset(frame, 0, size);
+  __asm__ __volatile__("" : : "r"(frame) : "memory");  // the zeros are read
+}
+
 // Transposes an 8x8 matrix of 64-bit elements in place; rows[i] is row i.
 XVEC_INLINE void transpose(Lanes* rows) {
   Lanes pairs[8];
