@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -127,6 +128,38 @@ def test_demo_without_texts(xtrace, tmp_path):
     done = xtrace("demo", "--docs", tmp_path / "missing", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["message"].endswith("is not a folder")
+
+
+def test_demo_at_a_terminal(notes):
+    """Colours, and a prompt after the fixed questions; an empty line ends it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xtrace_sdk.cli", "demo", "--docs", str(notes)],
+        env={**os.environ, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown, answers = "", [b"who waits for a new tube?\n", b"\n"]
+    try:
+        while True:
+            try:
+                shown += os.read(ours, 4096).decode(errors="replace")
+            except OSError:  # the other end was closed
+                break
+            if answers and shown.count("\n? ") > 2 - len(answers):
+                os.write(ours, answers.pop(0))
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert "\033[1m" in shown
+    asked = shown.partition("Ask something yourself")[2]
+    assert "who waits for a new tube?" in asked
+    assert NOTES[1][:40] in asked
+    assert "queries 4 × documents 5" in asked
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,6 +2,9 @@ import json
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
@@ -232,6 +235,61 @@ def test_what_goes_wrong_is_one_line(invoke, kb, environment, code, message):
     done = invoke("xvec", "retrieve", kb, "anything", **environment)
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+class Model(BaseHTTPRequestHandler):
+    """A language model that says what it was asked, in the protocol of OpenAI."""
+
+    asked: ClassVar[list] = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, self.headers["Authorization"], body))
+        answer = {"choices": [{"message": {"role": "assistant", "content": "It is flat."}}]}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_answer_of_a_language_model(invoke, kb):
+    invoke("xvec", "upsert", kb, "The rear tyre of the bicycle is flat.")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as service:
+        Thread(target=service.serve_forever, daemon=True).start()
+        environment = {
+            "INFERENCE_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1",
+            "INFERENCE_API_KEY": "key-of-the-model",
+        }
+        arguments = [
+            "xvec",
+            "retrieve",
+            kb,
+            "What is the tyre like?",
+            "--inference",
+            "custom",
+            "--model",
+            "m",
+        ]
+        done = invoke(*arguments, "--json", **environment)
+        assert done.exit_code == 0, done.output
+        shown = json.loads(done.stdout)
+        people = invoke(*arguments, **environment).stdout
+        service.shutdown()
+    assert shown["answer"] == "It is flat."
+    assert shown["chunks"][0]["chunk_content"] == "The rear tyre of the bicycle is flat."
+    assert people.startswith("It is flat.\n\n")
+    path, authorization, body = Model.asked[0]
+    assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer key-of-the-model", "m")
+    assert "The rear tyre of the bicycle is flat." in json.dumps(body["messages"])
+    done = invoke("xvec", "retrieve", kb, "x", "--inference", "custom")
+    assert (done.exit_code, "go together" in done.stderr) == (2, True)
+    done = invoke("xvec", "retrieve", kb, "x", "--inference", "nonsense", "--model", "m")
+    assert (done.exit_code, "nonsense" in done.stderr) == (2, True)
 
 
 def test_unknown_knowledge_base(invoke):
