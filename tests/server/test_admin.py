@@ -90,7 +90,7 @@ def test_the_first_api_key_may_do_everything_until_told_otherwise(org, kb, clien
     assert org.insert(org.new_kb(), client.context_id, []).status_code == 200
 
 
-@pytest.mark.parametrize("value", [2, -1, 8, "7", None, True, 1.0])
+@pytest.mark.parametrize("value", [2, -1, 8, "7", None, True, 1.5])
 def test_bad_permissions(org, kb, value) -> None:
     _, key_hash = org.new_key()
     path = wire.path(wire.KEY_PERMISSION, key_hash=key_hash, kb_id=kb)

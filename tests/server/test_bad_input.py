@@ -165,6 +165,8 @@ def test_unknown_routes_and_methods(org) -> None:
     answer = org.api.put(org.path(wire.HAMMING), json={})
     refused(answer, 405, "Method Not Allowed")
     assert answer.headers["allow"] == "POST"
+    answer = org.admin.put(wire.KBS)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
 
 
 def test_keys_are_checked(org, live, client, kb) -> None:

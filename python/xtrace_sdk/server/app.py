@@ -47,9 +47,12 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     )
     app.add_middleware(Frame, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
-    for router in (health.router, chunks.router, search.router, contexts.router, admin.router):
-        app.include_router(router)
     # Both forms of the admin base URL are in use; the document names each route once.
-    app.include_router(admin.router, prefix="/api", include_in_schema=False)
+    app.state.routers = [
+        *(("", topic.router) for topic in (health, chunks, search, contexts, admin)),
+        ("/api", admin.router),
+    ]
+    for prefix, router in app.state.routers:
+        app.include_router(router, prefix=prefix, include_in_schema=not prefix)
     add_body_schemas(app)
     return app

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
@@ -20,10 +20,9 @@ T = TypeVar("T")
 _MAX_ID = (1 << 63) - 1
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("contains a NUL character")
-    return text
+def _integral(value: Any) -> Any:
+    """JSON does not tell 5 from 5.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _known_permission(value: int) -> int:
@@ -34,13 +33,14 @@ def _known_permission(value: int) -> int:
 
 # The first wrong element ends the check: a list of a million wrong ones must not become a million errors.
 Listed = Annotated[list[T], Field(fail_fast=True)]
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no database holds NUL
+Integer = Annotated[int, BeforeValidator(_integral)]
 Name = Annotated[Text, Field(max_length=1000)]
 ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Permission = Annotated[
-    int, AfterValidator(_known_permission), Field(json_schema_extra={"enum": [0, 1, 3, 7]})
+    Integer, AfterValidator(_known_permission), Field(json_schema_extra={"enum": [0, 1, 3, 7]})
 ]
-ChunkId = Annotated[int, Field(ge=0, le=_MAX_ID)]
+ChunkId = Annotated[Integer, Field(ge=0, le=_MAX_ID)]
 ChunkKey = Annotated[Text, Field(min_length=1, max_length=512)]
 MetaFilter = str | dict[str, Any] | None
 Projection = Listed[str] | None
@@ -153,8 +153,8 @@ class MetaSearchBody(Body):
 class MetaPageBody(MetaSearchBody):
     """One page of a search by metadata."""
 
-    limit: Annotated[int, Field(ge=0, le=_MAX_ID)] | None = None
-    offset: Annotated[int, Field(ge=0, le=_MAX_ID)] = 0
+    limit: Annotated[Integer, Field(ge=0, le=_MAX_ID)] | None = None
+    offset: Annotated[Integer, Field(ge=0, le=_MAX_ID)] = 0
     sort_order: Literal["asc", "desc"] = "desc"
     sort_by: Literal["chunk_id", "name", "tag1", "tag2", "tag3", "tag4", "tag5", "created_at"] = "chunk_id"
 
@@ -166,13 +166,23 @@ class HammingBody(Body):
     query: Index
     context_id: ContextId
     meta_filter: MetaFilter = None
-    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    range: Annotated[list[Integer], Field(min_length=2, max_length=2)] | None = None
+
+
+_CONTEXT_DATA = {
+    "required": ["pk", "type", "config"],
+    "properties": {
+        "pk": {"type": "string", "description": "JSON text with the modulus n, an integer or its digits"},
+        "type": {"type": "string"},
+        "config": {"type": "string", "description": "JSON text with embed_len and key_len"},
+    },
+}
 
 
 class ContextBody(Body):
     """A serialised execution context; `data` is stored and given back as it is."""
 
-    data: dict[str, Any]
+    data: Annotated[dict[str, Any], Field(json_schema_extra=_CONTEXT_DATA)]
     context_id: ContextId
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from xtrace_sdk import wire
@@ -37,7 +38,10 @@ def install(app: FastAPI) -> None:
     """Answer every exception that a caller can cause in the one shape."""
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(request.state.request_id, error.status_code, error.detail, error.headers)
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_methods(app, request.url.path)) or "GET"}
+        return answer(request.state.request_id, error.status_code, error.detail, headers)
 
     async def invalid_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -53,6 +57,17 @@ def install(app: FastAPI) -> None:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Every method of an address; the framework only names those of the first route that matches."""
+    found: set[str] = set()
+    for prefix, router in app.state.routers:
+        for route in router.routes:
+            rest = path.removeprefix(prefix)
+            if isinstance(route, APIRoute) and path.startswith(prefix) and route.path_regex.match(rest):
+                found |= route.methods or set()
+    return sorted(found)
 
 
 def _plain(status: int, headers: dict[str, str] | None = None) -> Any:
