@@ -258,9 +258,7 @@ class XTraceIntegration:
         The arrays may be read-only. Raises UnexpectedAnswerError when the answer has another shape.
         """
         if query.dtype != np.uint8 or query.ndim != 2:
-            raise InputError(
-                f"query: expected uint8 (chunks, width), got {query.dtype} {query.shape}"
-            )
+            raise InputError(f"query: expected uint8 (chunks, width), got {query.dtype} {query.shape}")
         return await self._distances(query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES)
 
     async def _distances(
