@@ -90,15 +90,17 @@ struct Layout {
   Work work;
   Array p = work.array(kDigit);  // all lanes alike: a full load is cheaper than a broadcast among full loads
   Array negated_inverse = work.array(kDigit);
-  ProductColumns first = work.columns();   // of u u'; a square takes its first 42 vectors in order
-  ProductColumns second = work.columns();  // of what becomes v
-  Array quotient = work.array(kDigit);     // m
-  Array low = work.array(kDigit);          // normalised low columns of a reduction
+  // The first product, u u': the limbs of its columns 0 .. 20, what column 20 carries, and the columns from 21 on.
+  Array first_limbs = work.array(kDigit);
+  Array first_carry = work.array(1);
+  ProductColumns first = work.columns();
+  // The second, of what becomes v: its columns, and the limbs of C - m plus columns 0 .. 19.
+  ProductColumns second = work.columns();
+  Array second_limbs = work.array(kDigit - 1);
+  Array quotient = work.array(kDigit);  // m
   Array doubled = work.array(kDigit);
   Array sums[4] = {work.array(kLower), work.array(kLower), work.array(kLower), work.array(kLower)};
-  Array suffix_low = work.array(kLower), suffix_high = work.array(kLower);
-  Array spill = work.array(6);
-  constexpr Array square() const { return first.lower; }
+  Array spill = work.array(10);
 };
 constexpr Layout kLayout;
 constexpr int kWorkVectors = kLayout.work.next;
@@ -107,163 +109,210 @@ constexpr Array kU{Area::u, 0}, kV{Area::v, 0}, kNewU{Area::new_u, 0}, kNewV{Are
     kSquared{Area::squared, 0};
 constexpr Array kFactorU{Area::factor, 0}, kFactorV{Area::factor, kDigit};
 
+// to = the low bits of column + carry (of the column before); carry = the column's high bits.
+constexpr void emit_limb(Stream& s, Operand to, Register column, Register carry, Register temporary, bool has_carry) {
+  s.bit_and(temporary, column, constant::mask);
+  if (has_carry) s.add(temporary, temporary, carry);
+  s.store(to, temporary);
+  s.shift(carry, column);
+}
+
 // ---- Products: twelve registers ----
 
 constexpr int kProductRegisters = 12;
-constexpr int kReductionRegisters = kRegisters - kProductRegisters;
+// Columns that are accumulated together.
+constexpr int kProductStrip = 3;
+
+struct ProductRegisters {
+  int first;
+  constexpr Register low(int x) const { return {first + x}; }
+  constexpr Register high(int x) const { return {first + kProductStrip + x}; }
+  constexpr Register window(int j) const { return {first + 2 * kProductStrip + j % kProductStrip}; }
+  constexpr Register a() const { return {first + 3 * kProductStrip}; }
+  constexpr Register high4() const { return {first + 3 * kProductStrip + 1}; }
+  constexpr Register carry() const { return {first + 3 * kProductStrip + 2}; }
+};
+
+// A strip's accumulators, cleared when they are first used, and the window of limbs that slides through three
+// registers, so that a step loads one limb of each factor.
+class StripState {
+ public:
+  constexpr StripState(Stream& s, const ProductRegisters& r) : s_(s), r_(r) {}
+
+  constexpr void load(int j, Operand limb) {
+    if (loaded_[j % kProductStrip] == j) return;
+    s_.move(r_.window(j), limb);
+    loaded_[j % kProductStrip] = j;
+  }
+  constexpr void forget_window() { loaded_[0] = loaded_[1] = loaded_[2] = -1; }
+  constexpr void madd_lo(int x, Register a, Register b) {
+    if (!low_[x]) s_.clear(r_.low(x));
+    low_[x] = true;
+    s_.madd_lo(r_.low(x), a, b);
+  }
+  constexpr void madd_hi(int x, Register a, Register b) {
+    if (!high_[x]) s_.clear(r_.high(x));
+    high_[x] = true;
+    s_.madd_hi(r_.high(x), a, b);
+  }
+  // low(x) = column k, the last but for `columns` - 1 - k.
+  constexpr void finish(int x, int k, int columns) {
+    if (!low_[x]) {
+      s_.clear(r_.low(x));
+      s_.clear(r_.high(x));
+    }
+    if (k > 0) s_.add(r_.low(x), r_.low(x), r_.high4());
+    if (k < columns - 1) s_.shift_left_2(r_.high4(), r_.high(x));
+  }
+
+ private:
+  Stream& s_;
+  const ProductRegisters& r_;
+  bool low_[kProductStrip] = {}, high_[kProductStrip] = {};
+  int loaded_[kProductStrip] = {-1, -1, -1};
+};
 
 // One product of a sum: a_i b_j for all i, j.
 struct Factors {
   Array a, b;
 };
 
-// The columns of the sum of `products`, each of size_a by size_b limbs, in strips of three. Limbs of b slide through
-// three registers, so that a step loads one limb of each. finish(stream, k, column) gets the columns, in registers
-// that it may change.
+// The columns of the sum of `products`, each of size by size limbs. finish(k, column, free) gets the columns, in
+// registers that it may change, and another one that is free.
 template <int Count, class Finish>
-constexpr void emit_product(Stream& s, Register first, int size_a, int size_b, const Factors (&products)[Count],
+constexpr void emit_product(Stream& s, const ProductRegisters& r, int size, const Factors (&products)[Count],
                             Finish finish) {
-  constexpr int kStrip = 3;
-  const auto low = [&](int x) { return Register{first.index + x}; };
-  const auto high = [&](int x) { return Register{first.index + kStrip + x}; };
-  const auto window = [&](int j) { return Register{first.index + 2 * kStrip + j % kStrip}; };
-  const Register a{first.index + 3 * kStrip}, carried{first.index + 3 * kStrip + 1};
-  const int columns = size_a + size_b;
-  for (int start = 0; start < columns; start += kStrip) {
-    const int width = columns - start < kStrip ? columns - start : kStrip;
-    bool started[kStrip] = {};
+  const int columns = 2 * size;
+  for (int start = 0; start < columns; start += kProductStrip) {
+    const int width = columns - start < kProductStrip ? columns - start : kProductStrip;
+    StripState strip(s, r);
     for (const Factors& product : products) {
-      int loaded[kStrip] = {-1, -1, -1};
-      for (int i = 0; i < size_a; ++i) {
+      strip.forget_window();
+      for (int i = 0; i < size; ++i) {
         const int first_j = start - i > 0 ? start - i : 0;
-        const int last_j = start + width - 1 - i < size_b ? start + width - 1 - i : size_b - 1;
+        const int last_j = start + width - 1 - i < size ? start + width - 1 - i : size - 1;
         if (first_j > last_j) continue;
         s.begin_group();
-        s.move(a, product.a[i]);
-        for (int j = first_j; j <= last_j; ++j) {
-          if (loaded[j % kStrip] == j) continue;
-          s.move(window(j), product.b[j]);
-          loaded[j % kStrip] = j;
-        }
-        for (int j = first_j; j <= last_j; ++j) {
-          const int x = i + j - start;
-          if (!started[x]) s.clear(low(x));
-          s.madd_lo(low(x), a, window(j));
-        }
-        for (int j = first_j; j <= last_j; ++j) {
-          const int x = i + j - start;
-          if (!started[x]) s.clear(high(x));
-          s.madd_hi(high(x), a, window(j));
-          started[x] = true;
-        }
+        s.move(r.a(), product.a[i]);
+        for (int j = first_j; j <= last_j; ++j) strip.load(j, product.b[j]);
+        for (int j = first_j; j <= last_j; ++j) strip.madd_lo(i + j - start, r.a(), r.window(j));
+        for (int j = first_j; j <= last_j; ++j) strip.madd_hi(i + j - start, r.a(), r.window(j));
         s.end_group();
       }
     }
     for (int x = 0; x < width; ++x) {
-      const int k = start + x;
       s.begin_group();
-      if (!started[x]) {
-        s.clear(low(x));
-        s.clear(high(x));
-      }
-      if (k > 0) s.add(low(x), low(x), carried);
-      if (k < columns - 1) s.shift_left_2(carried, high(x));
-      finish(s, k, low(x));
+      strip.finish(x, start + x, columns);
+      finish(start + x, r.low(x), r.high(x));
       s.end_group();
     }
   }
 }
 
-// out = columns of the sum of products, times 1 or 2, by Karatsuba's method.
-template <int Count>
-constexpr Stream product_stream(Register first, const ProductColumns& out, const Factors (&products)[Count],
-                                bool doubled = false) {
-  Stream s;
-  const Register sum{first.index};
+// Sums of the halves of a digit.
+constexpr void emit_half_sums(Stream& s, const ProductRegisters& r, Array sums, Array digit) {
+  for (int i = 0; i < kLower; ++i) {
+    s.move(r.a(), digit[i]);
+    if (i < kUpper) s.add(r.a(), r.a(), digit[kLower + i]);
+    s.store(sums[i], r.a());
+  }
+}
+
+// The sum of products by Karatsuba's method. take(k, column, free) gets column k, the lower and the upper thirds before
+// the middle.
+template <int Count, class Take>
+constexpr void emit_karatsuba(Stream& s, const ProductRegisters& r, const ProductColumns& out,
+                              const Factors (&products)[Count], bool doubled, Take take) {
   Factors lower[Count], middle[Count], upper[Count];
-  const auto add_halves = [&](Array halves, Array digit) {
-    for (int i = 0; i < kLower; ++i) {
-      s.move(sum, digit[i]);
-      if (i < kUpper) s.add(sum, sum, digit[kLower + i]);
-      s.store(halves[i], sum);
-    }
-  };
   for (int n = 0; n < Count; ++n) {
     const auto [a, b] = products[n];
     lower[n] = {a, b};
     upper[n] = {{a.area, a.first + kLower}, {b.area, b.first + kLower}};
     middle[n] = {kLayout.sums[2 * n], kLayout.sums[2 * n + 1]};
-    add_halves(middle[n].a, a);
-    add_halves(middle[n].b, b);
+    emit_half_sums(s, r, middle[n].a, a);
+    emit_half_sums(s, r, middle[n].b, b);
   }
-  emit_product(s, first, kLower, kLower, lower, [&](Stream& to, int k, Register column) {
-    if (doubled) to.add(column, column, column);
-    to.store(out.lower[k], column);
+  emit_product(s, r, kLower, lower, [&](int k, Register column, Register free) {
+    if (doubled) s.add(column, column, column);
+    s.store(out.lower[k], column);
+    if (k < kLower) take(k, column, free);
   });
-  emit_product(s, first, kUpper, kUpper, upper, [&](Stream& to, int k, Register column) {
-    if (doubled) to.add(column, column, column);
-    to.store(out.upper[k], column);
+  emit_product(s, r, kUpper, upper, [&](int k, Register column, Register free) {
+    if (doubled) s.add(column, column, column);
+    s.store(out.upper[k], column);
+    if (k >= kLower) take(2 * kLower + k, column, free);
   });
-  emit_product(s, first, kLower, kLower, middle, [&](Stream& to, int k, Register column) {
-    if (doubled) to.add(column, column, column);
-    to.subtract(column, column, out.lower[k]);
-    if (k < 2 * kUpper) to.subtract(column, column, out.upper[k]);
-    to.add(column, column, k < kLower ? out.lower[kLower + k] : out.upper[k - kLower]);
-    to.store(out.middle[k], column);
+  emit_product(s, r, kLower, middle, [&](int k, Register column, Register free) {
+    if (doubled) s.add(column, column, column);
+    s.subtract(column, column, out.lower[k]);
+    if (k < 2 * kUpper) s.subtract(column, column, out.upper[k]);
+    s.add(column, column, k < kLower ? out.lower[kLower + k] : out.upper[k - kLower]);
+    take(kLower + k, column, free);
+  });
+}
+
+// kLayout.second = the sum of products, times 1 or 2.
+template <int Count>
+constexpr Stream second_product_stream(int first_register, const Factors (&products)[Count], bool doubled) {
+  Stream s;
+  emit_karatsuba(s, {first_register}, kLayout.second, products, doubled, [&](int k, Register column, Register) {
+    if (k >= kLower && k < 3 * kLower) s.store(kLayout.second[k], column);
   });
   return s;
 }
 
-// kLayout.square() = columns of a², with one factor doubled in advance.
-constexpr Stream square_stream(Register first, Array a) {
-  constexpr int kStrip = 3;
+// kLayout.first = a b.
+constexpr Stream first_product_stream(int first_register, Array a, Array b) {
   Stream s;
-  const auto low = [&](int x) { return Register{first.index + x}; };
-  const auto high = [&](int x) { return Register{first.index + kStrip + x}; };
-  const auto window = [&](int j) { return Register{first.index + 2 * kStrip + j % kStrip}; };
-  const Register left{first.index + 3 * kStrip}, carried{first.index + 3 * kStrip + 1};
+  const ProductRegisters r{first_register};
+  const Factors factors[] = {{a, b}};
+  emit_karatsuba(s, r, kLayout.first, factors, false, [&](int k, Register column, Register free) {
+    if (k < kDigit) {
+      s.add(column, column, constant::product_bias[k > 0]);
+      emit_limb(s, kLayout.first_limbs[k], column, r.carry(), free, k > 0);
+      if (k == kDigit - 1) s.store(kLayout.first_carry[0], r.carry());
+    } else if (k < 3 * kLower) {
+      s.store(kLayout.first[k], column);
+    }
+  });
+  return s;
+}
+
+// kLayout.first = a², by columns, with one factor doubled in advance.
+constexpr Stream square_stream(int first_register, Array a) {
+  constexpr int kColumns = 2 * kDigit;
+  static_assert(kColumns % kProductStrip == 0);
+  Stream s;
+  const ProductRegisters r{first_register};
   for (int i = 0; i < kDigit; ++i) {
-    s.move(left, a[i]);
-    s.add(left, left, left);
-    s.store(kLayout.doubled[i], left);
+    s.move(r.a(), a[i]);
+    s.add(r.a(), r.a(), r.a());
+    s.store(kLayout.doubled[i], r.a());
   }
-  for (int start = 0; start < 2 * kDigit; start += kStrip) {
-    bool started[kStrip] = {};
-    int loaded[kStrip] = {-1, -1, -1};
+  for (int start = 0; start < kColumns; start += kProductStrip) {
+    StripState strip(s, r);
     for (int i = 0; i < kDigit; ++i) {
       const int first_j = start - i > i ? start - i : i;
-      const int last_j = start + kStrip - 1 - i < kDigit ? start + kStrip - 1 - i : kDigit - 1;
+      const int last_j = start + kProductStrip - 1 - i < kDigit ? start + kProductStrip - 1 - i : kDigit - 1;
       if (first_j > last_j) continue;
+      const auto left = [&](int j) { return i == j ? r.window(j) : r.a(); };
       s.begin_group();
-      if (last_j > i) s.move(left, kLayout.doubled[i]);
-      for (int j = first_j; j <= last_j; ++j) {
-        if (loaded[j % kStrip] == j) continue;
-        s.move(window(j), a[j]);
-        loaded[j % kStrip] = j;
-      }
-      for (int j = first_j; j <= last_j; ++j) {
-        const int x = i + j - start;
-        if (!started[x]) s.clear(low(x));
-        s.madd_lo(low(x), i == j ? window(j) : left, window(j));
-      }
-      for (int j = first_j; j <= last_j; ++j) {
-        const int x = i + j - start;
-        if (!started[x]) s.clear(high(x));
-        s.madd_hi(high(x), i == j ? window(j) : left, window(j));
-        started[x] = true;
-      }
+      if (last_j > i) s.move(r.a(), kLayout.doubled[i]);
+      for (int j = first_j; j <= last_j; ++j) strip.load(j, a[j]);
+      for (int j = first_j; j <= last_j; ++j) strip.madd_lo(i + j - start, left(j), r.window(j));
+      for (int j = first_j; j <= last_j; ++j) strip.madd_hi(i + j - start, left(j), r.window(j));
       s.end_group();
     }
-    for (int x = 0; x < kStrip; ++x) {
+    for (int x = 0; x < kProductStrip; ++x) {
       const int k = start + x;
       s.begin_group();
-      if (!started[x]) {
-        s.clear(low(x));
-        s.clear(high(x));
+      strip.finish(x, k, kColumns);
+      if (k < kDigit) {
+        emit_limb(s, kLayout.first_limbs[k], r.low(x), r.carry(), r.high(x), k > 0);
+        if (k == kDigit - 1) s.store(kLayout.first_carry[0], r.carry());
+      } else {
+        s.store(kLayout.first[k], r.low(x));
       }
-      if (k > 0) s.add(low(x), low(x), carried);
-      if (k < 2 * kDigit - 1) s.shift_left_2(carried, high(x));
-      s.store(kLayout.square()[k], low(x));
       s.end_group();
     }
   }
@@ -272,12 +321,12 @@ constexpr Stream square_stream(Register first, Array a) {
 
 // ---- Reductions: twenty registers ----
 
-// The registers of a reduction: two strips of accumulators (the last strip of a reduction has a column more), a pair
-// of variable limbs, and two pairs of temporaries.
+// Two strips of accumulators, a pair of variable limbs, two sums and two constants. Column -1 of a strip is the one
+// before it, of which only the high half is wanted.
 struct ReductionRegisters {
   int first;
   constexpr Register low(int x) const { return {first + x}; }
-  constexpr Register high(int x) const { return {first + 7 + x}; }
+  constexpr Register high(int x) const { return {x < 0 ? first + 20 : first + 7 + x}; }
   constexpr Register a0() const { return {first + 14}; }
   constexpr Register a1() const { return {first + 15}; }
   constexpr Register sum(int i) const { return {first + 16 + i}; }
@@ -287,12 +336,14 @@ constexpr int kStrip = WovenTables::strip_width, kStrips = WovenTables::strips;
 static_assert(kStrip * kStrips == kDigit);
 
 // Vectors that a reduction keeps from one strip to the next.
-constexpr Operand kKeptHigh = kLayout.spill[0], kKeptCarry = kLayout.spill[1], kTopCarry = kLayout.spill[2];
-constexpr Operand kKept[3] = {kLayout.spill[3], kLayout.spill[4], kLayout.spill[5]};
+constexpr Operand kKeptHigh4 = kLayout.spill[0], kKeptCarry = kLayout.spill[1], kKeptQuotient = kLayout.spill[2];
+constexpr Array kKeptColumn{kLayout.spill.area, kLayout.spill.first + 3},
+    kKeptLimb{kLayout.spill.area, kLayout.spill.first + 5}, kKeptSums{kLayout.spill.area, kLayout.spill.first + 7};
 
-// low[x] += lo, high[x] += hi of (a0 + constants[d-1]) (a1 + constants[d]) for x = first_x .. last_x, d = d0 + x > 0.
+// low(x) += lo, high(x) += hi of (a0 + constants[d-1]) (a1 + constants[d]) for x = first_x .. last_x, d = d0 + x > 0.
+// last_high: the last column whose high halves are wanted.
 constexpr void emit_pairs(Stream& s, const ReductionRegisters& r, Array constants, int first_x, int last_x, int d0,
-                          bool (*has_high)(int x)) {
+                          int last_high) {
   int free = 0, loaded = -1;
   for (int x = first_x; x <= last_x; ++x) {
     const int d = d0 + x;
@@ -306,240 +357,233 @@ constexpr void emit_pairs(Stream& s, const ReductionRegisters& r, Array constant
     s.add(r.sum(1), r.a1(), r.constant(free));
     free ^= 1;
     loaded = d;
-    s.madd_lo(r.low(x), r.sum(0), r.sum(1));
-    if (has_high(x)) s.madd_hi(r.high(x), r.sum(0), r.sum(1));
+    if (x >= 0) s.madd_lo(r.low(x), r.sum(0), r.sum(1));
+    if (x <= last_high) s.madd_hi(r.high(x), r.sum(0), r.sum(1));
     s.end_group();
   }
 }
 
-// to = the low bits of column + carry (of the column before); carry = the column's high bits.
-constexpr void emit_limb(Stream& s, Operand to, Register column, Register carry, Register temporary, bool has_carry) {
-  s.bit_and(temporary, column, constant::mask);
-  if (has_carry) s.add(temporary, temporary, carry);
-  s.store(to, temporary);
-  s.shift(carry, column);
-}
-
-// kLayout.quotient = m = -t / p mod R, kNewU = (t + m p) / R + p. bias: constants to be added to t's low columns, or
-// null; high_start has them for the others.
-constexpr Stream reduction1_stream(int first_register, const auto& t, bool biased) {
-  Stream s;
-  const ReductionRegisters r{first_register};
-  const Array high_start = biased ? constant::product_high_start : constant::square_high_start;
-  const auto& low = kLayout.low;
-  const auto& quotient = kLayout.quotient;
-  const auto always = [](int) { return true; };
-
-  // Limbs of t mod R.
-  {
-    const Register carry = r.low(1);
-    for (int k = 0; k < kDigit; ++k) {
-      const Register column{first_register + 9 + k % 3}, limb{first_register + 12 + k % 4};
-      s.move(column, t[k]);
-      if (biased) s.add(column, column, constant::product_bias[k > 0]);
-      emit_limb(s, low[k], column, carry, limb, k > 0);
-    }
-    s.store(kTopCarry, carry);
-  }
-
-  // m: column k has the pairs (t_2i, t_2i+1) with 2i + 1 <= k, and t_k alone for even k.
-  for (int strip = 0; strip < kStrips; ++strip) {
-    const Register pair_low = r.high(0), pair_high = r.high(1), pair_high4 = r.high(2);
-    const Register pair_sums[3] = {pair_low, pair_high, pair_high4};
+// Running sums of lo and hi of products of limbs within pairs, and the latter times 4 as one column later takes it.
+struct PairSums {
+  Register low, high, high4;
+  constexpr void restore(Stream& s, bool first) const {
+    const Register all[3] = {low, high, high4};
     for (int i = 0; i < 3; ++i) {
-      if (strip == 0) {
-        s.clear(pair_sums[i]);
+      if (first) {
+        s.clear(all[i]);
       } else {
-        s.move(pair_sums[i], kKept[i]);
+        s.move(all[i], kKeptSums[i]);
       }
     }
+  }
+  constexpr void keep(Stream& s) const {
+    const Register all[3] = {low, high, high4};
+    for (int i = 0; i < 3; ++i) s.store(kKeptSums[i], all[i]);
+  }
+};
+
+// kLayout.quotient = m = -t / p mod R, for t = kLayout.first: column k has the pairs (t_2i, t_2i+1) with 2i + 1 <= k, and
+// t_k alone for even k.
+constexpr void emit_quotient(Stream& s, const ReductionRegisters& r) {
+  const Array& t = kLayout.first_limbs;
+  for (int strip = 0; strip < kStrips; ++strip) {
+    const int start = kStrip * strip, last = start + kStrip - 1;
+    const bool last_strip = strip + 1 == kStrips;
+    const PairSums pairs{r.high(0), r.high(1), r.high(2)};
+    pairs.restore(s, strip == 0);
     for (int x = 0; x < kStrip; ++x) {
-      const int k = kStrip * strip + x;
+      const int k = start + x;
       s.move(r.low(x), constant::quotient_start[k]);
       if (k % 2 == 1) {
-        s.move(r.a0(), low[k - 1]);
-        s.madd_lo(pair_low, r.a0(), low[k]);
-        s.madd_hi(pair_high, r.a0(), low[k]);
+        s.move(r.a0(), t[k - 1]);
+        s.madd_lo(pairs.low, r.a0(), t[k]);
+        s.madd_hi(pairs.high, r.a0(), t[k]);
       }
       if (k > 0) {
-        s.subtract(r.low(x), r.low(x), pair_low);
-        s.subtract(r.low(x), r.low(x), pair_high4);
+        s.subtract(r.low(x), r.low(x), pairs.low);
+        s.subtract(r.low(x), r.low(x), pairs.high4);
       }
-      if (k % 2 == 1) s.shift_left_2(pair_high4, pair_high);
+      if (k % 2 == 1) s.shift_left_2(pairs.high4, pairs.high);
     }
-    if (strip + 1 < kStrips) {
-      for (int i = 0; i < 3; ++i) s.store(kKept[i], pair_sums[i]);
-    }
+    if (!last_strip) pairs.keep(s);
     for (int x = 0; x < kStrip; ++x) s.clear(r.high(x));
-    const int last = kStrip * strip + kStrip - 1;
-    // The high half of column 20 is beyond R.
-    const auto below_top = [](int x) { return x < kStrip - 1; };
     for (int i = 0; 2 * i <= last; ++i) {
-      const int d0 = kStrip * strip - 2 * i;
-      s.move(r.a0(), low[2 * i]);
-      if (2 * i + 1 <= last && 2 * i + 1 < kDigit) s.move(r.a1(), low[2 * i + 1]);
+      const int d0 = start - 2 * i;
+      s.move(r.a0(), t[2 * i]);
+      if (2 * i + 1 <= last && 2 * i + 1 < kDigit) s.move(r.a1(), t[2 * i + 1]);
       if (d0 <= 0) {
         s.madd_lo(r.low(-d0), r.a0(), constant::negated_inverse[0]);
         if (2 * i < kDigit - 1) s.madd_hi(r.high(-d0), r.a0(), constant::negated_inverse[0]);
       }
+      // The high half of column 20 is beyond R.
       emit_pairs(s, r, kLayout.negated_inverse, d0 <= 0 ? 1 - d0 : 0, kStrip - 1, d0,
-                 strip + 1 < kStrips ? +always : +below_top);
+                 last_strip ? kStrip - 2 : kStrip - 1);
     }
     const Register high4 = r.a0(), carry = r.a1();
     if (strip > 0) {
-      s.move(high4, kKeptHigh);
+      s.move(high4, kKeptHigh4);
       s.move(carry, kKeptCarry);
     }
     for (int x = 0; x < kStrip; ++x) {
-      const int k = kStrip * strip + x;
+      const int k = start + x;
       if (k > 0) s.add(r.low(x), r.low(x), high4);
       if (k < kDigit - 1) s.shift_left_2(high4, r.high(x));
-      emit_limb(s, quotient[k], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), k > 0);
+      emit_limb(s, kLayout.quotient[k], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), k > 0);
     }
-    if (strip + 1 < kStrips) {
-      s.store(kKeptHigh, high4);
+    if (!last_strip) {
+      s.store(kKeptHigh4, high4);
       s.store(kKeptCarry, carry);
     }
   }
+}
 
-  // Suffix sums of m_{2i-1} m_{2i}, and high_19.
-  {
-    const Register pair_low = r.low(0), pair_high = r.low(1), high4 = r.low(2), even = r.low(3), odd = r.low(4);
-    const Register last_pair = r.low(5);
-    s.clear(pair_low);
-    s.clear(pair_high);
-    s.clear(even);
-    s.move(odd, high_start[0]);
-    for (int i = kUpper; i >= 1; --i) {
-      s.move(r.a0(), quotient[2 * i - 1]);
-      s.move(r.a1(), quotient[2 * i]);
-      s.madd_lo(pair_low, r.a0(), r.a1());
-      s.madd_hi(pair_high, r.a0(), r.a1());
-      s.store(kLayout.suffix_low[i], pair_low);
-      if (i == kUpper) s.move(last_pair, pair_high);
-      s.shift_left_2(high4, pair_high);
-      s.store(kLayout.suffix_high[i], high4);
-      if (i < kUpper) {
-        s.begin_group();
-        s.add(r.sum(0), r.a0(), constant::p[19 - 2 * i]);
-        s.add(r.sum(1), r.a1(), constant::p[20 - 2 * i]);
-        s.madd_hi(i % 2 == 0 ? even : odd, r.sum(0), r.sum(1));
-        s.end_group();
+// kNewU = (t + m p) / R + p. Columns 20 .. 41 of t + m p: column k has the pairs (m_{2i-1}, m_2i), i = 1 .. 10, as far as
+// p has limbs k - 2i and k - 2i + 1, and m_{k-20} p_20 for even k. From the top, because the sums within pairs that a
+// column needs are suffix sums: those of i >= (k - 18) / 2.
+constexpr void emit_high_part(Stream& s, const ReductionRegisters& r, Array start_constants) {
+  constexpr int kTop = 2 * kDigit - 1;  // column 41, without products
+  const Array& m = kLayout.quotient;
+  const Operand last_pair = kKeptQuotient;
+  for (int strip = kStrips - 1; strip >= 0; --strip) {
+    const int start = kDigit - 1 + kStrip * strip;
+    const bool first_strip = strip == kStrips - 1, last_strip = strip == 0;
+    const PairSums pairs{r.high(0), r.high(1), r.high(2)};
+    pairs.restore(s, first_strip);
+    for (int x = kStrip - 1; x >= 0; --x) {
+      const int k = start + x, i = (k - 19) / 2;
+      s.move(r.low(x), start_constants[k - 19]);
+      s.add(r.low(x), r.low(x), k == 20 ? kLayout.first_limbs[20] : kLayout.first[k]);
+      if (i >= 1 && i <= kUpper) {
+        if (k % 2 == 0) {
+          s.move(r.a0(), m[2 * i - 1]);
+          s.madd_hi(pairs.high, r.a0(), m[2 * i]);
+          s.shift_left_2(pairs.high4, pairs.high);
+          if (i == kUpper) s.store(last_pair, pairs.high);
+        } else {
+          s.move(r.a0(), m[2 * i - 1]);
+          s.madd_lo(pairs.low, r.a0(), m[2 * i]);
+        }
       }
+      if (k < 40) s.subtract(r.low(x), r.low(x), pairs.low);
+      if (k > 20) s.subtract(r.low(x), r.low(x), pairs.high4);
     }
-    s.move(r.a0(), quotient[0]);
-    s.madd_hi(odd, r.a0(), constant::p[19]);
-    s.move(r.a1(), quotient[19]);
-    s.madd_hi(even, r.a1(), constant::p[0]);
-    s.add(odd, odd, even);
-    s.subtract(last_pair, last_pair, pair_high);
-    s.add(odd, odd, last_pair);
-    s.shift_left_2(odd, odd);
-    s.store(kKeptHigh, odd);
-  }
-
-  // Columns 20 .. 41 of t + m p: column k has the pairs (m_{2i-1}, m_2i), i = 1 .. 10, and m_{k-20} p_20 for even k.
-  constexpr int kFirst[] = {20, 27, 34, 42};
-  for (int strip = 0; strip < 3; ++strip) {
-    const int first = kFirst[strip], end = kFirst[strip + 1], width = end - first < kStrip ? end - first : kStrip;
-    for (int x = 0; x < width; ++x) {
-      const int k = first + x;
-      s.move(r.low(x), high_start[k - 19]);
-      s.add(r.low(x), r.low(x), k == 20 ? low[20] : t[k]);
-      s.clear(r.high(x));
-      const int pair = (k - 18) / 2, pair_before = (k - 19) / 2;
-      if (pair <= kUpper) s.subtract(r.low(x), r.low(x), kLayout.suffix_low[pair]);
-      if (k > 20 && pair_before <= kUpper) s.subtract(r.low(x), r.low(x), kLayout.suffix_high[pair_before]);
+    if (!last_strip) {
+      pairs.keep(s);
+    } else {
+      // High halves of column 19, which has the pairs i = 1 .. 9, and m_0 p_19 and m_19 p_0 alone.
+      s.move(r.high(-1), start_constants[0]);
+      s.add(r.high(-1), r.high(-1), last_pair);
+      s.subtract(r.high(-1), r.high(-1), pairs.high);
     }
+    for (int x = 0; x < kStrip; ++x) s.clear(r.high(x));
     for (int i = kUpper; i >= 0; --i) {
-      const int single = 2 * i + 20 - first;  // the column of m_2i p_20, in this strip
-      const int last_x = single - 1 < width - 1 ? single - 1 : width - 1;
-      const int first_x = 2 * i - first > 0 ? 2 * i - first : 0;
-      const bool pairs = i > 0 && first_x <= last_x, alone = 0 <= single && single < width;
-      if (!pairs && !alone) continue;
-      s.move(r.a1(), quotient[2 * i]);
-      if (pairs) s.move(r.a0(), quotient[2 * i - 1]);
+      const int single = 2 * i + 20 - start;  // the column of m_2i p_20, in this strip
+      const int lowest_x = last_strip ? -1 : 0;
+      const int last_x = single - 1 < kStrip - 1 ? single - 1 : kStrip - 1;
+      const int first_x = 2 * i - start > lowest_x ? 2 * i - start : lowest_x;
+      const bool in_pairs = i > 0 && first_x <= last_x, alone = 0 <= single && single < kStrip;
+      if (!in_pairs && !alone) continue;
+      s.move(r.a1(), m[2 * i]);
+      if (in_pairs) s.move(r.a0(), m[2 * i - 1]);
       if (alone) {
         s.madd_lo(r.low(single), r.a1(), constant::p[20]);
         s.madd_hi(r.high(single), r.a1(), constant::p[20]);
       }
-      if (pairs) emit_pairs(s, r, kLayout.p, first_x, last_x, first - 2 * i + 1, always);
+      if (last_strip && i == 0) s.madd_hi(r.high(-1), r.a1(), constant::p[19]);
+      if (last_strip && i == kUpper) s.madd_hi(r.high(-1), r.a0(), constant::p[0]);
+      if (in_pairs) emit_pairs(s, r, kLayout.p, first_x, last_x, start - 2 * i + 1, kStrip);
     }
-    const Register high4 = r.a0(), carry = r.a1();
-    s.move(high4, kKeptHigh);
-    if (strip > 0) s.move(carry, kKeptCarry);
-    for (int x = 0; first + x < end; ++x) {
-      const int k = first + x;
-      if (k == 2 * kDigit - 1) {  // no products there
-        const Register top = r.sum(1);
-        s.move(top, high_start[k - 19]);
-        s.add(top, top, t[k]);
-        s.add(top, top, high4);
-        s.add(top, top, carry);
-        s.store(kNewU[kDigit - 1], top);
-        break;
-      }
-      s.add(r.low(x), r.low(x), high4);
-      s.shift_left_2(high4, r.high(x));
+    // Columns to limbs. The strip's first two wait for the strip below.
+    const Register high4 = r.a0(), carry = r.a1(), other = r.sum(1);
+    for (int x = 0; x < kStrip; ++x) {
+      const int k = start + x;
+      const Register temporary = x % 2 == 0 ? r.sum(0) : r.constant(0);
       if (k == 20) {
         // Columns 0 .. 20 add up to a multiple of R: with the unknown carry into column 20, in [-2^8, 2^50 - 2^8),
         // the column is a multiple of 2^50, so what it carries is ceil((column - 2^8) / 2^50). The constant is in
-        // high_start.
+        // start_constants.
+        s.shift_left_2(high4, r.high(-1));
+        s.add(r.low(x), r.low(x), high4);
         s.shift(carry, r.low(x));
-        s.add(carry, carry, kTopCarry);
+        s.add(carry, carry, kLayout.first_carry[0]);
       } else if (k == 21) {
+        s.add(r.low(x), r.low(x), high4);
         s.add(r.low(x), r.low(x), carry);
-        emit_limb(s, kNewU[0], r.low(x), carry, r.sum(0), false);
+        emit_limb(s, kNewU[0], r.low(x), carry, temporary, false);
+      } else if (x == 0) {
+        s.store(kKeptColumn[strip % 2], r.low(x));
       } else {
-        emit_limb(s, kNewU[k - 21], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), true);
+        s.add(r.low(x), r.low(x), high4);
+        emit_limb(s, x == 1 ? kKeptLimb[strip % 2] : kNewU[k - 21], r.low(x), carry, temporary, x > 1);
       }
+      s.shift_left_2(high4, r.high(x));
     }
-    if (strip < 2) {
-      s.store(kKeptHigh, high4);
-      s.store(kKeptCarry, carry);
+    if (first_strip) {
+      s.move(other, start_constants[kTop - 19]);
+      s.add(other, other, kLayout.first[kTop]);
+      s.add(other, other, high4);
+      s.add(other, other, carry);
+      s.store(kNewU[kDigit - 1], other);
+    } else {
+      // The two columns of the strip above that waited.
+      const int k = start + kStrip;
+      const Register limb = r.sum(0);
+      s.move(other, kKeptColumn[(strip + 1) % 2]);
+      s.add(other, other, high4);
+      emit_limb(s, kNewU[k - 21], other, carry, limb, true);
+      s.add(carry, carry, kKeptLimb[(strip + 1) % 2]);
+      s.store(kNewU[k - 20], carry);
     }
   }
+}
+
+// kLayout.quotient = m and kNewU = (t + m p) / R + p for t = kLayout.first. From a product of two digits, which has a
+// bias, or from a square.
+constexpr Stream first_reduction_stream(int first_register, bool square) {
+  Stream s;
+  const ReductionRegisters r{first_register};
+  emit_quotient(s, r);
+  emit_high_part(s, r, square ? constant::square_high_start : constant::product_high_start);
   return s;
 }
 
-// kNewV = (t + C - m) / R - 1 modulo p, from t = kLayout.second and m = kLayout.quotient.
-constexpr Stream reduction2_stream(int first_register) {
+// kNewV = (t + C - m) / R - 1 modulo p, for t = kLayout.second and m = kLayout.quotient.
+constexpr Stream second_reduction_stream(int first_register) {
   Stream s;
   const ReductionRegisters r{first_register};
-  const auto& t = kLayout.second;
-  const auto& low = kLayout.low;
-  const Operand start = kKept[0], start0 = kKept[1], minus_high4 = kKept[2];
+  const ProductColumns& t = kLayout.second;
+  const Array& limbs = kLayout.second_limbs;
+  // Of the sums within pairs, what starts the columns: - low - 4 high, but - low for column 0 and - 4 high for the top.
+  const Operand start = kKeptSums[0], start0 = kKeptSums[1], start_top = kKeptSums[2];
   {
-    const Register pair_low = r.low(0), pair_high = r.low(1), carry = r.low(2), column0 = r.low(3);
-    const auto limb = [&](int k) { return Register{first_register + 6 + k % 4}; };
+    const Register pair_low = r.low(0), pair_high = r.low(1), carry = r.low(2), column = r.low(3);
+    const auto limb = [&](int k) { return r.low(4 + k % 2); };
     s.clear(pair_low);
     s.clear(pair_high);
     for (int k = 0; k < kDigit - 1; ++k) {
-      const Register column{first_register + 3 + k % 3};
       s.move(column, constant::c[k]);
       s.add(column, column, t[k]);
       s.subtract(column, column, kLayout.quotient[k]);
-      emit_limb(s, low[k], column, carry, limb(k), k > 0);
+      emit_limb(s, limbs[k], column, carry, limb(k), k > 0);
       if (k % 2 == 1) {
         s.madd_lo(pair_low, limb(k - 1), limb(k));
         s.madd_hi(pair_high, limb(k - 1), limb(k));
       }
     }
     s.shift_left_2(pair_high, pair_high);
-    s.clear(column0);
-    s.subtract(pair_low, column0, pair_low);
-    s.subtract(pair_high, column0, pair_high);
-    s.store(minus_high4, pair_high);
+    s.clear(column);
+    s.subtract(pair_low, column, pair_low);
+    s.subtract(pair_high, column, pair_high);
+    s.store(start_top, pair_high);
     s.add(pair_high, pair_high, pair_low);
     s.store(start, pair_high);
     // Column 20 of t becomes column 0.
-    s.move(column0, constant::c[20]);
-    s.subtract(column0, column0, kLayout.quotient[20]);
-    s.add(column0, column0, carry);
-    s.add(column0, column0, pair_low);
-    s.store(start0, column0);
+    s.move(column, constant::c[20]);
+    s.subtract(column, column, kLayout.quotient[20]);
+    s.add(column, column, carry);
+    s.add(column, column, pair_low);
+    s.store(start0, column);
   }
-  int turn = 0;
   for (int strip = 0; strip < kStrips; ++strip) {
     for (int x = 0; x < kStrip; ++x) {
       const int k = kStrip * strip + x;
@@ -549,30 +593,28 @@ constexpr Stream reduction2_stream(int first_register) {
       s.clear(r.high(x));
     }
     for (int i = 0; i < WovenTables::fixed_pairs; ++i) {
-      s.move(r.a0(), low[2 * i]);
-      s.move(r.a1(), low[2 * i + 1]);
+      s.move(r.a0(), limbs[2 * i]);
+      s.move(r.a1(), limbs[2 * i + 1]);
       for (int x = 0; x < kStrip; ++x) {
-        const Register sum0{first_register + 16 + 2 * turn}, sum1{first_register + 17 + 2 * turn};
-        turn ^= 1;
         const int entry = (strip * WovenTables::fixed_pairs + i) * 2 * kStrip + x;
         s.begin_group();
-        s.add(sum0, r.a0(), constant::fixed[entry]);
-        s.add(sum1, r.a1(), constant::fixed[entry + kStrip]);
-        s.madd_lo(r.low(x), sum0, sum1);
-        s.madd_hi(r.high(x), sum0, sum1);
+        s.add(r.sum(0), r.a0(), constant::fixed[entry]);
+        s.add(r.sum(1), r.a1(), constant::fixed[entry + kStrip]);
+        s.madd_lo(r.low(x), r.sum(0), r.sum(1));
+        s.madd_hi(r.high(x), r.sum(0), r.sum(1));
         s.end_group();
       }
     }
+    // One Montgomery limb.
     const Register quotient = r.a0(), high4 = r.a1(), carry = r.sum(1);
-    const Operand kept_quotient = kTopCarry;
     if (strip == 0) {
       s.clear(quotient);
       s.madd_lo(quotient, r.low(0), constant::negated_inverse[0]);
       s.bit_and(quotient, quotient, constant::mask);
-      s.store(kept_quotient, quotient);
+      s.store(kKeptQuotient, quotient);
     } else {
-      s.move(quotient, kept_quotient);
-      s.move(high4, kKeptHigh);
+      s.move(quotient, kKeptQuotient);
+      s.move(high4, kKeptHigh4);
       s.move(carry, kKeptCarry);
     }
     for (int x = 0; x < kStrip; ++x) {
@@ -587,16 +629,16 @@ constexpr Stream reduction2_stream(int first_register) {
         s.shift(carry, r.low(x));
       } else {
         if (k == 1) s.add(r.low(x), r.low(x), carry);
-        emit_limb(s, kNewV[k - 1], r.low(x), carry, x % 2 == 0 ? r.sum(0) : r.constant(0), k > 1);
+        emit_limb(s, kNewV[k - 1], r.low(x), carry, r.sum(0), k > 1);
       }
     }
     if (strip + 1 < kStrips) {
-      s.store(kKeptHigh, high4);
+      s.store(kKeptHigh4, high4);
       s.store(kKeptCarry, carry);
     } else {
-      const Register top = r.constant(1);
+      const Register top = r.sum(0);
       s.move(top, constant::fixed_start[kDigit]);
-      s.add(top, top, minus_high4);
+      s.add(top, top, start_top);
       s.add(top, top, high4);
       s.add(top, top, carry);
       s.add(top, top, t[2 * kDigit - 1]);
@@ -606,13 +648,15 @@ constexpr Stream reduction2_stream(int first_register) {
   return s;
 }
 
-// One pass of a masked scan (decrypt.h): one register.
-constexpr Stream scan_stream(Register chosen, int entries, int entry_vectors) {
+// One pass of a masked scan (scan.h).
+constexpr Stream scan_stream(int first_register) {
+  constexpr int kVectors = 2 * kDigit;
+  const Register chosen{first_register};
   Stream s;
-  for (int k = 0; k < entry_vectors; ++k) {
+  for (int k = 0; k < kVectors; ++k) {
     s.begin_group();
     s.move(chosen, at(Area::scan_from, k));
-    for (int i = 0; i < entries; ++i) s.choose(chosen, i, at(Area::scan_entries, entry_vectors * i + k));
+    for (int i = 0; i < kScanEntries; ++i) s.choose(chosen, i, at(Area::scan_entries, kVectors * i + k));
     s.store(at(Area::scan_to, k), chosen);
     s.end_group();
   }
@@ -621,25 +665,22 @@ constexpr Stream scan_stream(Register chosen, int entries, int entry_vectors) {
 
 // ---- Programs ----
 
-constexpr Register kProduct{0};
-constexpr int kReduction = 12;
-constexpr Register kScan{11};
-
-constexpr Factors kUV[] = {{kU, kV}};
-constexpr Factors kCross[] = {{kU, kFactorV}, {kV, kFactorU}};
-constexpr Factors kNewUFactorU[] = {{kNewU, kFactorU}};
+// Registers of the streams: the second reduction uses two less than the first and leaves one for a scan.
+constexpr int kProduct = 0, kReduction = kProductRegisters, kScan = kVirtualRegisters - 1;
 
 // A squaring or multiplication is two programs: the first reduction beside the products that v needs, then the second
 // reduction beside the product with which the next operation begins.
-constexpr Program kSquareFirst = weave(reduction1_stream(kReduction, kLayout.square(), false),
-                                       product_stream(kProduct, kLayout.second, kUV, true));
+constexpr Factors kUV[] = {{kU, kV}};
+constexpr Factors kCross[] = {{kU, kFactorV}, {kV, kFactorU}};
+constexpr Program kSquareFirst =
+    weave(first_reduction_stream(kReduction, true), second_product_stream(kProduct, kUV, true));
 constexpr Program kMultiplyFirst =
-    weave(reduction1_stream(kReduction, kLayout.first, true), product_stream(kProduct, kLayout.second, kCross));
-constexpr Program kThenSquare = weave(reduction2_stream(kReduction), square_stream(kProduct, kSquared));
-constexpr Program kThenSquareScanning = weave(reduction2_stream(kReduction), square_stream(kProduct, kSquared),
-                                              scan_stream(kScan, kScanEntries, 2 * kDigit));
+    weave(first_reduction_stream(kReduction, false), second_product_stream(kProduct, kCross, false));
+constexpr Program kThenSquare = weave(second_reduction_stream(kReduction), square_stream(kProduct, kSquared));
+constexpr Program kThenSquareScanning =
+    weave(second_reduction_stream(kReduction), square_stream(kProduct, kSquared), scan_stream(kScan));
 constexpr Program kThenMultiply =
-    weave(reduction2_stream(kReduction), product_stream(kProduct, kLayout.first, kNewUFactorU));
+    weave(second_reduction_stream(kReduction), first_product_stream(kProduct, kNewU, kFactorU));
 
 class Padic1024 {
  public:
@@ -739,7 +780,9 @@ class Padic1024 {
   // For the element x = 1 + L p: plain = L kappa mod p, canonical words. Returns the lanes where x is of that form.
   XVEC_NOINLINE __mmask8 leave(Lanes* plain, const Element& x) noexcept {
     // u = R r - m p. The reduction gives r + p, and its m may be R too large, so r = 1 (mod p) shows as 1 + p or 1 + 2p.
-    for (int k = 0; k < 2 * kDigit; ++k) work_[kLayout.square().first + k] = k < kDigit ? x.u[k] : zero();
+    for (int k = 0; k < kDigit; ++k) work_[kLayout.first_limbs.first + k] = x.u[k];
+    work_[kLayout.first_carry.first] = zero();
+    for (int k = kDigit; k < 2 * kDigit; ++k) work_[kLayout.first[k].index] = zero();
     run<kSquareFirst>(memory());
     Lanes r[kDigit], s[kDigit];
     carry(r, u_[now_ ^ 1]);
@@ -756,7 +799,7 @@ class Padic1024 {
     const __mmask8 by_one = _mm512_cmpeq_epi64_mask(is_one, zero());
     const __mmask8 by_p = _mm512_cmpeq_epi64_mask(is_one_plus_p, zero());
     // (v - m) / R = L - (1 or 2), where the reduction's own -1 is the other side of the +p.
-    for (int k = 0; k < 2 * kDigit; ++k) work_[column(k)] = k < kDigit ? x.v[k] : zero();
+    for (int k = 0; k < 2 * kDigit; ++k) work_[kLayout.second[k].index] = k < kDigit ? x.v[k] : zero();
     run<kThenSquare>(memory());
     copy<kDigit>(s, v_);
     s[0] = add(s[0], _mm512_mask_add_epi64(broadcast(1), by_p, broadcast(1), broadcast(1)));
@@ -780,9 +823,6 @@ class Padic1024 {
   }
 
  private:
-  // Where column k of kLayout.second is.
-  static constexpr int column(int k) { return kLayout.second[k].index; }
-
   XVEC_INLINE Memory memory() {
     Memory memory{};
     memory.constants = &tables_.mask;

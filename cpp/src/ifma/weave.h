@@ -61,7 +61,8 @@ struct Instruction {
   int group = 0;
 };
 
-constexpr int kRegisters = 32;
+// Registers that programs name: more than there are, as long as few enough are live at a time (the compiler allocates).
+constexpr int kVirtualRegisters = 40;
 // Limbs of woven programs.
 constexpr int kWovenBits = 50;
 
@@ -257,7 +258,7 @@ XVEC_INLINE void run_parts(Lanes* registers, const Memory& memory, std::index_se
 
 template <const Program& program>
 XVEC_NOINLINE void run(Memory memory) noexcept {
-  Lanes registers[kRegisters];
+  Lanes registers[kVirtualRegisters];
   run_parts<program>(registers, memory, std::make_index_sequence<(program.size + kFenceEvery - 1) / kFenceEvery>{});
 }
 
