@@ -104,7 +104,9 @@ class Retriever:
         if not wanted:
             return []
         answer = await self.integration.get_chunk_by_id(wanted, kb_id, list(projection or _PROJECTION))
-        chunks = {chunk["chunk_id"]: self._opened(chunk) for chunk in answer}
+        chunks = await in_thread(
+            lambda _: {chunk["chunk_id"]: self._opened(chunk) for chunk in answer}, "Decrypting", len(answer)
+        )
         return [chunks[chunk_id] for chunk_id in wanted if chunk_id in chunks]
 
     @staticmethod

@@ -17,6 +17,7 @@ from a server must have the id that was asked for. A ``tables`` field is ignored
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -258,8 +259,13 @@ class ExecutionContext(Secret):
                 f"the server holds only the public part of context {context_id}; "
                 "load it from where it was created, and save_to_remote it there"
             )
-        return cls._from_serialized_exec_context(
-            stored, passphrase, key_provider, context_id, allow_insecure=allow_insecure
+        return await asyncio.to_thread(
+            cls._from_serialized_exec_context,
+            stored,
+            passphrase,
+            key_provider,
+            context_id,
+            allow_insecure=allow_insecure,
         )
 
     @classmethod
