@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
+#include <mutex>
 
 #include "xvec/dispatch.h"
 
@@ -29,52 +31,103 @@ void watch_forks() {
 #endif
 }
 
-int usable_threads(int requested, std::size_t blocks) {
-  if (lost_threads.load()) return 1;
-  const int wanted = requested > 0 ? requested : max_threads();
-  return static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(wanted), std::max<std::size_t>(blocks, 1)));
-}
+// One call of run_batch: hands out blocks until there are none or somebody asks to stop.
+class Run {
+ public:
+  Run(std::size_t count, std::size_t block, const Batch& batch, const std::function<void(const Block&)>& body,
+      const std::function<void(const Block&)>& take)
+      : count_(count), block_(block), batch_(batch), body_(body), take_(take) {}
 
-void run_slice(std::size_t first, std::size_t last, std::size_t block, int threads,
-               const std::function<void(std::size_t, std::size_t)>& body) {
-  const auto blocks = static_cast<std::ptrdiff_t>((last - first + block - 1) / block);
-  const auto run_block = [&](std::ptrdiff_t b) {
-    const std::size_t begin = first + static_cast<std::size_t>(b) * block;
-    body(begin, std::min(begin + block, last));
-  };
-  if (threads == 1 || blocks == 1) {
-    for (std::ptrdiff_t b = 0; b < blocks; ++b) run_block(b);
-    return;
+  void work(std::size_t worker) noexcept {
+    auto reported = Clock::now();
+    Block mine{0, 0, worker};
+    while (next(mine)) {
+      body_(mine);
+      done_ += mine.last - mine.first;
+      if (worker == 0 && Clock::now() - reported > kReportEvery) {
+        report();
+        reported = Clock::now();
+      }
+    }
   }
-  watch_forks();
-  used_threads.store(true);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (std::ptrdiff_t b = 0; b < blocks; ++b) run_block(b);
-}
+
+  void finish() {
+    if (!failure_) report();
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr auto kReportEvery = std::chrono::milliseconds(50);
+
+  bool next(Block& mine) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (stop_ || taken_ == count_) return false;
+    mine.first = taken_;
+    mine.last = taken_ = std::min(taken_ + block_, count_);
+    try {
+      if (take_) take_(mine);
+    } catch (...) {
+      fail(std::current_exception());
+      return false;
+    }
+    return true;
+  }
+
+  // Only the calling thread reports: it is the one that may run the caller's code.
+  void report() noexcept {
+    const std::size_t done = done_;
+    if (!batch_.progress || done == told_) return;
+    told_ = done;
+    try {
+      if (!batch_.progress(done, count_)) throw Interrupted();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      fail(std::current_exception());
+    }
+  }
+
+  void fail(std::exception_ptr failure) noexcept {
+    if (!failure_) failure_ = std::move(failure);
+    stop_ = true;
+  }
+
+  const std::size_t count_, block_;
+  const Batch& batch_;
+  const std::function<void(const Block&)>&body_, &take_;
+  std::atomic<std::size_t> done_{0};
+  std::size_t told_ = 0;  // what progress was last told; the calling thread's
+  std::mutex mutex_;      // guards what follows
+  std::size_t taken_ = 0;
+  bool stop_ = false;
+  std::exception_ptr failure_;
+};
 
 }  // namespace
 
 int max_threads() { return omp_get_max_threads(); }
 
+std::size_t batch_workers(std::size_t count, std::size_t block, const Batch& batch) {
+  if (lost_threads.load()) return 1;
+  const auto wanted = static_cast<std::size_t>(batch.threads > 0 ? batch.threads : max_threads());
+  return std::clamp<std::size_t>((count + block - 1) / block, 1, wanted);
+}
+
 void run_batch(std::size_t count, std::size_t block, const Batch& batch,
-               const std::function<void(std::size_t, std::size_t)>& body,
-               const std::function<void(std::size_t, std::size_t)>& begin_slice) {
-  using Clock = std::chrono::steady_clock;
-  constexpr auto kShort = std::chrono::milliseconds(25), kLong = std::chrono::milliseconds(100);
-  const int threads = usable_threads(batch.threads, (count + block - 1) / block);
-  const std::size_t least = block * static_cast<std::size_t>(threads);
-  std::size_t slice = least;
-  for (std::size_t done = 0; done < count;) {
-    const std::size_t last = std::min(count, done + slice);
-    const auto start = Clock::now();
-    if (begin_slice) begin_slice(done, last);
-    run_slice(done, last, block, threads, body);
-    done = last;
-    if (batch.progress && !batch.progress(done, count)) throw Interrupted();
-    const auto took = Clock::now() - start;
-    if (took < kShort) slice = std::max(std::min(2 * slice, kMaxSlice), least);
-    if (took > kLong) slice = std::max(slice / 2, least);
+               const std::function<void(const Block&)>& body, const std::function<void(const Block&)>& take) {
+  Run run(count, block, batch, body, take);
+  const auto workers = static_cast<int>(batch_workers(count, block, batch));
+  if (workers == 1) {
+    run.work(0);
+  } else {
+    watch_forks();
+    used_threads.store(true);
+    // A region for the whole call rather than one for each slice of it: threads that wait for a region spin, which
+    // on a busy machine keeps the others from finishing it.
+#pragma omp parallel num_threads(workers)
+    run.work(static_cast<std::size_t>(omp_get_thread_num()));
   }
+  run.finish();
 }
 
 }  // namespace xvec

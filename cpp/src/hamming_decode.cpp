@@ -140,7 +140,8 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
   std::atomic<std::size_t> bad{kNone};
   // Rows, not items, are handed out: a distance is the sum over a row's chunks.
   const std::size_t rows_per_block = std::max<std::size_t>(1, kBlock / layout.chunks);
-  run_batch(count, rows_per_block, batch, [&](std::size_t first, std::size_t last) {
+  run_batch(count, rows_per_block, batch, [&](const Block& mine) {
+    const auto [first, last, worker] = mine;
     std::fill(distances.begin() + static_cast<std::ptrdiff_t>(first),
               distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
     for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += kBlock) {
@@ -162,10 +163,11 @@ void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::
   const std::size_t plain_width = plaintext_width();
   require_size(plaintexts.size(), count * plain_width, "plaintexts");
   std::atomic<std::size_t> bad{kNone};
-  run_batch(count, kBlock, batch, [&](std::size_t first, std::size_t last) {
-    impl_->decrypt_block(rows.data(), first, last, true, bad, [&](std::size_t i, const Limb* plain, std::size_t) {
-      std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
-    });
+  run_batch(count, kBlock, batch, [&](const Block& mine) {
+    impl_->decrypt_block(rows.data(), mine.first, mine.last, true, bad,
+                         [&](std::size_t i, const Limb* plain, std::size_t) {
+                           std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
+                         });
   });
   if (bad != kNone) impl_->reject(bad, rows.data() + bad * width);
 }

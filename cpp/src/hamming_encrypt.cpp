@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "batch.h"
 #include "hamming_internal.h"
@@ -92,16 +93,13 @@ class BufferedRandom {
   std::size_t used_ = sizeof block_;
 };
 
-// Per-slice memory for what a slice draws: secret, so wiped.
+// What one thread has drawn for its block: secret, so locked and wiped.
 class Draws {
  public:
-  Draws(std::size_t items, std::size_t limbs)
-      : limbs_(limbs), memory_(items * limbs * sizeof(Limb), Locking::if_possible) {}
-  [[nodiscard]] Limb* item(std::size_t i) noexcept { return memory_.as<Limb>() + i * limbs_; }
-  [[nodiscard]] const Limb* item(std::size_t i) const noexcept { return memory_.as<Limb>() + i * limbs_; }
+  Draws(std::size_t items, std::size_t limbs) : memory_(items * limbs * sizeof(Limb), Locking::if_possible) {}
+  [[nodiscard]] Limb* data() noexcept { return memory_.as<Limb>(); }
 
  private:
-  std::size_t limbs_;
   SecureBuffer memory_;
 };
 
@@ -111,6 +109,8 @@ class Draws {
 class BlockEncryptor {
  public:
   virtual ~BlockEncryptor() = default;
+  // At most kBlock.
+  [[nodiscard]] virtual std::size_t items_per_block() const noexcept { return kBlock; }
   [[nodiscard]] virtual std::size_t draw_limbs() const noexcept = 0;
   virtual void draw(BufferedRandom& random, Limb* out, std::size_t count) const = 0;
   // m: count plaintexts of m_limbs limbs, each < n; draws: count * draw_limbs() limbs as laid out by draw().
@@ -216,6 +216,8 @@ class PlainOwnerBlocks final : public BlockEncryptor {
     key.scale_q().to_limbs(scale_.as<Limb>() + bound_p_.limbs, bound_q_.limbs);
   }
 
+  // Milliseconds an item: small blocks keep progress and interruption prompt.
+  [[nodiscard]] std::size_t items_per_block() const noexcept override { return 4; }
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_p_.limbs + bound_q_.limbs; }
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     const auto draw_unit = [&](const Bound& bound, Limb* to) {
@@ -256,6 +258,8 @@ class PlainPublicBlocks final : public BlockEncryptor {
  public:
   explicit PlainPublicBlocks(const PublicKey& key) : bound_(Integer::from_bytes(key.n())), g_(key.g()) {}
 
+  // Milliseconds an item: small blocks keep progress and interruption prompt.
+  [[nodiscard]] std::size_t items_per_block() const noexcept override { return 4; }
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_.limbs; }
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     for (std::size_t i = 0; i < count; ++i) bound_.draw(random, out + i * bound_.limbs);
@@ -327,30 +331,28 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
   }
   const std::size_t m_limbs = limbs_for_bits(2 * layout.chunk_dimensions);
   const std::size_t draw_limbs = impl.blocks->draw_limbs();
+  const std::size_t block = impl.blocks->items_per_block();
   BufferedRandom random(source);
-  std::size_t slice_begin = 0;
-  std::unique_ptr<Draws> draws;
+  std::vector<Draws> draws;  // one for each thread
+  for (std::size_t i = batch_workers(items, block, batch); i-- > 0;) draws.emplace_back(block, draw_limbs);
   Batch by_item{batch.threads, {}};
   if (batch.progress) {
     by_item.progress = [&](std::size_t done, std::size_t) { return batch.progress(done / layout.chunks, rows); };
   }
   run_batch(
-      items, kBlock, by_item,
-      [&](std::size_t first, std::size_t last) {
+      items, block, by_item,
+      [&](const Block& mine) {
         Limb m[kBlock * 2 * kMaxPrimeLimbs];
-        for (std::size_t item = first; item < last; ++item) {
+        for (std::size_t item = mine.first; item < mine.last; ++item) {
           const std::size_t row = item / layout.chunks, chunk = item % layout.chunks;
-          pack_fields(m + (item - first) * m_limbs, m_limbs,
+          pack_fields(m + (item - mine.first) * m_limbs, m_limbs,
                       bits.data() + row * layout.dimensions + layout.begin(chunk), layout.size(chunk));
         }
-        impl.blocks->run(m, m_limbs, draws->item(first - slice_begin), out.data() + first * layout.width,
-                         layout.width, last - first);
+        impl.blocks->run(m, m_limbs, draws[mine.worker].data(), out.data() + mine.first * layout.width, layout.width,
+                         mine.last - mine.first);
       },
-      [&](std::size_t first, std::size_t last) {
-        slice_begin = first;
-        draws = std::make_unique<Draws>(last - first, draw_limbs);
-        impl.blocks->draw(random, draws->item(0), last - first);
-      });
+      // In the order of the items, so that the bytes do not depend on which thread takes which block.
+      [&](const Block& mine) { impl.blocks->draw(random, draws[mine.worker].data(), mine.last - mine.first); });
 }
 
 }  // namespace detail

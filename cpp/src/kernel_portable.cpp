@@ -224,7 +224,7 @@ class OwnerSide {
     }
     // The mu were stored times R², so that one reduction of their sum (< windows p < R p) leaves it times R.
     Limb factor[kMaxPrimeLimbs];
-    montgomery_reduce(factor, nullptr, sum, 0, field_.p(), field_.p_negative_inverse(), n, 1);
+    montgomery_reduce(factor, nullptr, sum, 0, field_.p(), field_.p_inverse(), n, 0);
     field_.digit_multiply(product, m, scale_memory_.as<Limb>(), scratch);
     field_.digit_add(factor, product);
     field_.digit_multiply(product, x, factor, scratch);  // x (1 + p s) = u + p (v + u s)
@@ -303,7 +303,7 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
     p2.to_limbs(p2_, size);
     q2.to_limbs(q2_, size);
     (inverse(q2, p2) * Integer::power_of_two(64 * size) % p2).to_limbs(q2_inverse_, size);
-    p2_negative_inverse_ = negative_inverse(p2_[0]);
+    p2_inverse_ = 0 - negative_inverse(p2_[0]);
   }
 
   void run(const std::uint64_t* m_p, const std::uint64_t* m_q, const std::uint64_t* r_p, const std::uint64_t* r_q,
@@ -328,7 +328,7 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
     for (std::size_t i = 0; i < size; ++i) h[i] = p2_[i] & (0 - borrow);
     mpn::add(x_p, x_p, h, size);
     mpn::multiply(t, x_p, q2_inverse_, size, multiply);
-    montgomery_reduce(h, nullptr, t, 0, p2_, p2_negative_inverse_, size, 1);
+    montgomery_reduce(h, nullptr, t, 0, p2_, p2_inverse_, size, 0);
     mpn::multiply(c, h, q2_, size, multiply);
     const Limb carry = mpn::add(c, c, x_q, size);
     mpn::add_limb(c + size, size, carry);
@@ -338,7 +338,7 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
   std::size_t width_;
   SecureBuffer memory_;
   Limb *p2_, *q2_, *q2_inverse_;
-  Limb p2_negative_inverse_;
+  Limb p2_inverse_;
 };
 
 // --- Public-key encryption ----------------------------------------------------------------------------------------
@@ -443,7 +443,7 @@ class PortablePublicEncryptor final : public PublicEncryptor {
   void multiply(Limb* x, const Limb* y) const noexcept {
     Limb t[2 * kMaxCipherLimbs], scratch[4 * kMaxCipherLimbs];
     mpn::multiply(t, x, y, m_.limbs, scratch);
-    montgomery_reduce(x, nullptr, t, 0, m_.n, m_.negative_inverse, m_.limbs, 1);
+    montgomery_reduce(x, nullptr, t, 0, m_.n, 0 - m_.negative_inverse, m_.limbs, 0);
   }
 
   PublicModulus m_;

@@ -26,13 +26,14 @@ Limb multiply_by_limb(Limb* r, const Limb* a, std::size_t n, Limb b) noexcept;
 // r = a + b, r = a - b; return carry or borrow.
 Limb add(Limb* r, const Limb* a, const Limb* b, std::size_t n) noexcept;
 Limb subtract(Limb* r, const Limb* a, const Limb* b, std::size_t n) noexcept;
-// r += limb, r -= limb, through all n limbs.
+// r += limb, through all n limbs; returns the carry.
 Limb add_limb(Limb* r, std::size_t n, Limb limb) noexcept;
-Limb subtract_limb(Limb* r, std::size_t n, Limb limb) noexcept;
 // r = 2 a; returns the bit shifted out.
 Limb double_into(Limb* r, const Limb* a, std::size_t n) noexcept;
 // r -= b if condition; returns the borrow (0 if not condition).
 Limb subtract_if(bool condition, Limb* r, const Limb* b, std::size_t n) noexcept;
+// r += value, a signed number, through all n limbs; returns the signed limb above.
+Limb add_signed(Limb* r, std::size_t n, Limb value) noexcept;
 // r = table[which], by reading all `entries` entries of n limbs each.
 void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std::size_t which) noexcept;
 // -1, 0, 1 for a < b, a == b, a > b.
@@ -47,10 +48,11 @@ constexpr Limb negative_inverse(Limb x) noexcept {
   return 0 - y;
 }
 
-// r = t / R mod p for R = 2^(64 n), t of 2n limbs (destroyed) with `top` above them, by Montgomery's reduction
-// (Math. Comp. 44, 1985). The quotient m, with t + m p = R (r + k p), goes to m[0..n) if m is not null.
-// `subtractions`: an upper bound of floor((t + m p) / (R p)); returns k, the number of times that p was subtracted.
-Limb montgomery_reduce(Limb* r, Limb* m, Limb* t, Limb top, const Limb* p, Limb p_negative_inverse, std::size_t n,
+// r = t / R mod p for R = 2^(64 n), by Montgomery's reduction (Math. Comp. 44, 1985) in its subtracting form: with
+// the quotient m = t / p mod R, exactly t = R (r - k p) + m p. t has 2n limbs (destroyed; apart from r) and the signed
+// limb `top` above them; -R p < t. p_inverse = p^-1 mod 2^64. `subtractions` is an upper bound of floor(t / (R p)).
+// r is canonical; m[0..n) is stored if m is not null; returns k, a signed number.
+Limb montgomery_reduce(Limb* r, Limb* m, Limb* t, Limb top, const Limb* p, Limb p_inverse, std::size_t n,
                        int subtractions) noexcept;
 
 }  // namespace xvec

@@ -53,10 +53,10 @@ void Multiplier::products(std::span<const std::uint8_t> query, std::span<const s
   for (std::size_t j = 0; j < chunks; ++j) {
     fixed.push_back(impl_->product->fix(Integer::from_bytes(query.subspan(j * width, width))));
   }
-  run_batch(count, 8 * kBlock, batch, [&](std::size_t first, std::size_t last) {
+  run_batch(count, 8 * kBlock, batch, [&](const Block& mine) {
     for (std::size_t j = 0; j < chunks; ++j) {
-      const std::size_t at = first * stride + j * width;
-      fixed[j]->run(rows.data() + at, out.data() + at, stride, last - first);
+      const std::size_t at = mine.first * stride + j * width;
+      fixed[j]->run(rows.data() + at, out.data() + at, stride, mine.last - mine.first);
     }
   });
 }

@@ -15,19 +15,16 @@ void split(Limb* digits, const Integer& value, const Integer& p, std::size_t n) 
 
 }  // namespace
 
-PAdic::PAdic(const Integer& p)
-    : n_(p.limbs()), memory_((n_ + (n_ + 1) + 2 * n_ + 2 * n_ * kMaxDigits) * sizeof(Limb)) {
+PAdic::PAdic(const Integer& p) : n_(p.limbs()), memory_((3 * n_ + 2 * n_ * kMaxDigits) * sizeof(Limb)) {
   if (n_ > kMaxPrimeLimbs || mpn::multiply_scratch(n_) > 4 * kMaxPrimeLimbs) {
     throw std::invalid_argument("key_len is larger than this library supports");
   }
   p_ = memory_.as<Limb>();
-  c_ = p_ + n_;
-  one_ = c_ + n_ + 1;
+  one_ = p_ + n_;
   powers_ = one_ + 2 * n_;
   const Integer p2 = p * p, r = Integer::power_of_two(64 * n_);
   p.to_limbs(p_, n_);
-  p_negative_inverse_ = negative_inverse(p_[0]);
-  (p << (64 * n_ - p.bits() + 1)).to_limbs(c_, n_ + 1);
+  p_inverse_ = 0 - negative_inverse(p_[0]);
   split(one_, r % p2, p, n_);
   Integer power = r * r % p2;
   for (std::size_t j = 0; j < kMaxDigits; ++j) {
@@ -42,7 +39,7 @@ void PAdic::enter(Limb* element, const Integer& x) const {
 }
 
 // c = sum of c_j R^j with c_j < R becomes sum of (c_j + 0 p) * (R^(j+2) mod p²) / R, one reduction for all:
-// t = sum of c_j A_j < digits * R p, hence at most `digits` subtractions of p.
+// t = sum of c_j A_j < digits * R p, hence at most digits - 1 subtractions of p.
 void PAdic::enter(Limb* element, const Limb* value, std::size_t limbs_in, Scratch& scratch) const noexcept {
   Limb sum[2][2 * kMaxPrimeLimbs], top[2] = {0, 0}, digit[kMaxPrimeLimbs];
   std::memset(sum[0], 0, 2 * n_ * sizeof(Limb));
@@ -59,27 +56,25 @@ void PAdic::enter(Limb* element, const Limb* value, std::size_t limbs_in, Scratc
     }
   }
   const int bound = static_cast<int>(digits);
-  const Limb k = montgomery_reduce(element, scratch.m, sum[0], top[0], p_, p_negative_inverse_, n_, bound);
-  second_digit(element + n_, sum[1], top[1], scratch.m, k, bound + 2);
+  const Limb k = montgomery_reduce(element, scratch.m, sum[0], top[0], p_, p_inverse_, n_, bound - 1);
+  second_digit(element + n_, sum[1], top[1], scratch.m, k, bound);
 }
 
 void PAdic::second_digit(Limb* v, Limb* t, Limb top, const Limb* m, Limb k, int subtractions) const noexcept {
-  const Limb carry = mpn::add(t, t, c_, n_);
-  top += mpn::add_limb(t + n_, n_, carry + c_[n_] + k);
-  const Limb borrow = mpn::subtract(t, t, m, n_);
-  top -= mpn::subtract_limb(t + n_, n_, borrow);
-  montgomery_reduce(v, nullptr, t, top, p_, p_negative_inverse_, n_, subtractions);
+  const Limb carry = mpn::add(t, t, m, n_);
+  top += mpn::add_signed(t + n_, n_, carry - k);
+  montgomery_reduce(v, nullptr, t, top, p_, p_inverse_, n_, subtractions);
 }
 
 void PAdic::leave(Limb* plain, const Limb* element, Scratch& scratch) const noexcept {
-  // (u + 0 p) / R: the quotient m of u's reduction is subtracted from v.
+  // (u + 0 p) / R: the quotient m of u's reduction is added to v.
   std::memcpy(scratch.t, element, n_ * sizeof(Limb));
   std::memset(scratch.t + n_, 0, n_ * sizeof(Limb));
-  montgomery_reduce(scratch.u, scratch.m, scratch.t, 0, p_, p_negative_inverse_, n_, 0);
+  const Limb k = montgomery_reduce(scratch.u, scratch.m, scratch.t, 0, p_, p_inverse_, n_, 0);
   std::memcpy(scratch.t, element + n_, n_ * sizeof(Limb));
   std::memset(scratch.t + n_, 0, n_ * sizeof(Limb));
   Limb v[kMaxPrimeLimbs];
-  second_digit(v, scratch.t, 0, scratch.m, 0, 2);
+  second_digit(v, scratch.t, 0, scratch.m, k, 0);
   mpn::multiply(plain, v, p_, n_, scratch.multiply);
   const Limb carry = mpn::add(plain, plain, scratch.u, n_);
   mpn::add_limb(plain + n_, n_, carry);
@@ -88,13 +83,13 @@ void PAdic::leave(Limb* plain, const Limb* element, Scratch& scratch) const noex
 bool PAdic::leave_one_plus(Limb* digit, const Limb* element, Scratch& scratch) const noexcept {
   std::memcpy(scratch.t, element, n_ * sizeof(Limb));
   std::memset(scratch.t + n_, 0, n_ * sizeof(Limb));
-  // u < p makes (u + m p) / R < p: no subtraction, and exactly 1 for an element of the form 1 + L p.
-  montgomery_reduce(scratch.u, scratch.m, scratch.t, 0, p_, p_negative_inverse_, n_, 0);
+  // u < p needs no subtraction, and comes out as exactly 1 for an element of the form 1 + L p.
+  const Limb k = montgomery_reduce(scratch.u, scratch.m, scratch.t, 0, p_, p_inverse_, n_, 0);
   Limb difference = scratch.u[0] ^ 1;
   for (std::size_t i = 1; i < n_; ++i) difference |= scratch.u[i];
   std::memcpy(scratch.t, element + n_, n_ * sizeof(Limb));
   std::memset(scratch.t + n_, 0, n_ * sizeof(Limb));
-  second_digit(digit, scratch.t, 0, scratch.m, 0, 2);
+  second_digit(digit, scratch.t, 0, scratch.m, k, 0);
   return difference == 0;
 }
 
@@ -102,8 +97,8 @@ void PAdic::square(Limb* x, Scratch& scratch) const noexcept {
   mpn::square(scratch.t, x, n_, scratch.multiply);
   mpn::multiply(scratch.s, x, x + n_, n_, scratch.multiply);
   const Limb top = mpn::double_into(scratch.s, scratch.s, 2 * n_);
-  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_negative_inverse_, n_, 1);
-  second_digit(x + n_, scratch.s, top, scratch.m, k, 2);
+  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_inverse_, n_, 0);
+  second_digit(x + n_, scratch.s, top, scratch.m, k, 1);  // u v' + v u' + m < 2 R p
 }
 
 void PAdic::multiply(Limb* x, const Limb* y, Scratch& scratch) const noexcept {
@@ -111,20 +106,20 @@ void PAdic::multiply(Limb* x, const Limb* y, Scratch& scratch) const noexcept {
   mpn::multiply(scratch.t, x + n_, y, n_, scratch.multiply);
   const Limb top = mpn::add(scratch.s, scratch.s, scratch.t, 2 * n_);
   mpn::multiply(scratch.t, x, y, n_, scratch.multiply);
-  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_negative_inverse_, n_, 1);
-  second_digit(x + n_, scratch.s, top, scratch.m, k, 2);
+  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_inverse_, n_, 0);
+  second_digit(x + n_, scratch.s, top, scratch.m, k, 1);  // u v' + v u' + m < 2 R p
 }
 
 void PAdic::multiply_digit(Limb* x, const Limb* u, Scratch& scratch) const noexcept {
   mpn::multiply(scratch.s, x + n_, u, n_, scratch.multiply);
   mpn::multiply(scratch.t, x, u, n_, scratch.multiply);
-  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_negative_inverse_, n_, 1);
-  second_digit(x + n_, scratch.s, 0, scratch.m, k, 2);
+  const Limb k = montgomery_reduce(x, scratch.m, scratch.t, 0, p_, p_inverse_, n_, 0);
+  second_digit(x + n_, scratch.s, 0, scratch.m, k, 0);  // v u' + m < R p
 }
 
 void PAdic::digit_multiply(Limb* r, const Limb* a, const Limb* b, Scratch& scratch) const noexcept {
   mpn::multiply(scratch.t, a, b, n_, scratch.multiply);
-  montgomery_reduce(r, nullptr, scratch.t, 0, p_, p_negative_inverse_, n_, 1);
+  montgomery_reduce(r, nullptr, scratch.t, 0, p_, p_inverse_, n_, 0);
 }
 
 void PAdic::digit_add(Limb* r, const Limb* b) const noexcept {

@@ -1,8 +1,8 @@
 // Arithmetic modulo p² in p-adic digits (docs/cryptography.md, "Decryption"): an element X = u + v p with u, v in [0, p)
-// stands for X / R mod p², R = 2^(64 n). With t = u u', m = -t / p mod R and r = (t + m p) / R, exactly
-// t = R r - m p, so that modulo p²
-//     X X' / R  =  r  +  p * ((u v' + v u' - m) / R mod p).
-// A reduction of r by k p moves k into v. Every operation runs the same instructions whatever the values are.
+// stands for X / R mod p², R = 2^(64 n). With t = u u', m = t / p mod R and r = (t - m p) / R, exactly
+// t = R r + m p, so that modulo p²
+//     X X' / R  =  r  +  p * ((u v' + v u' + m) / R mod p).
+// Raising r by k p lowers v by k. Every operation runs the same instructions whatever the values are.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ class PAdic {
   // Limbs of p, and of one digit; an element is two digits, u then v.
   [[nodiscard]] std::size_t limbs() const noexcept { return n_; }
   [[nodiscard]] const Limb* p() const noexcept { return p_; }
-  [[nodiscard]] Limb p_negative_inverse() const noexcept { return p_negative_inverse_; }
+  [[nodiscard]] Limb p_inverse() const noexcept { return p_inverse_; }
 
   // Working memory of one thread.
   struct Scratch {
@@ -56,16 +56,15 @@ class PAdic {
   [[nodiscard]] const Limb* one() const noexcept { return one_; }
 
  private:
-  // v = (t + top R² - m + k R) / R mod p, for t + top R² < 2 p².
+  // v = (t + top R² + m) / R - k mod p; `subtractions` as for montgomery_reduce.
   void second_digit(Limb* v, Limb* t, Limb top, const Limb* m, Limb k, int subtractions) const noexcept;
 
   std::size_t n_;
   SecureBuffer memory_;  // everything below points into it
   Limb* p_;              // n
-  Limb* c_;              // n + 1: the smallest p 2^k that is >= R, so that c_ - m > 0
   Limb* one_;            // 2n
   Limb* powers_;         // kMaxDigits elements in plain digits: R^(j+2) mod p²
-  Limb p_negative_inverse_;
+  Limb p_inverse_;
   static constexpr std::size_t kMaxDigits = 5;
 };
 
