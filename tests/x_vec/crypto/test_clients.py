@@ -117,6 +117,23 @@ def test_distance_is_the_popcount_of_xor(client, data):
     assert distances.tolist() == (query ^ stored).sum(axis=1).tolist()
 
 
+@pytest.fixture(scope="module", params=[PaillierLookupClient, PaillierClient])
+def full_size_client(request):
+    return request.param()
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 511, 512, 513, 1023, 1024, 1025, 1536])
+def test_distances_under_keys_of_full_size(full_size_client, dimensions):
+    client = with_dimension(full_size_client, dimensions)
+    vectors = random_bits(dimensions, 9, dimensions)
+    vectors[1:3] = [[0], [1]]  # the smallest and the largest plaintext
+    rows = client.encrypt_to_array(vectors)
+    assert rows.shape == (9, -(-dimensions // 1024), 512)
+    for query in range(4):
+        distances = client.decode_from_array(products(client, rows[query], rows))
+        assert distances.tolist() == (vectors ^ vectors[query]).sum(axis=1).tolist()
+
+
 @pytest.mark.parametrize("dimensions", DIMENSIONS)
 def test_extreme_vectors(client, dimensions):
     client = with_dimension(client, dimensions)

@@ -21,8 +21,9 @@ from xtrace_sdk.errors import DecryptionError, InputError
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 
 KEY_BYTES: Final = 32
-_TAG_AT: Final = 16
-_TEXT_AT: Final = 32
+_NONCE_BYTES: Final = 16
+_TAG_BYTES: Final = 16
+_HEAD_BYTES: Final = _NONCE_BYTES + _TAG_BYTES
 
 
 class AESClient(Secret):
@@ -40,8 +41,9 @@ class AESClient(Secret):
 
     def encrypt(self, plaintext: str | bytes) -> bytes:
         """The blob for `plaintext` (text as UTF-8), as ASCII bytes; a fresh random nonce every time."""
-        nonce = os.urandom(_TAG_AT)
-        return _seal(self._aes, nonce, as_bytes(plaintext, "plaintext"))
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._aes.encrypt(nonce, as_bytes(plaintext, "plaintext"), None)
+        return b2a_base64(nonce + sealed[-_TAG_BYTES:] + sealed[:-_TAG_BYTES], newline=False)
 
     def decrypt(self, blob: str | bytes) -> str:
         """The text in `blob`.
@@ -52,8 +54,8 @@ class AESClient(Secret):
             raise InputError(f"blob: expected str or bytes, got {type(blob).__name__}")
         try:
             raw = a2b_base64(blob, strict_mode=True)
-            nonce, tag, ciphertext = raw[:_TAG_AT], raw[_TAG_AT:_TEXT_AT], raw[_TEXT_AT:]
-            return self._aes.decrypt(nonce, ciphertext + tag, None).decode("utf-8")
+            nonce, tag = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:_HEAD_BYTES]
+            return self._aes.decrypt(nonce, raw[_HEAD_BYTES:] + tag, None).decode("utf-8")
         except (InvalidTag, Base64Error, ValueError):
             raise undecryptable() from None
 
@@ -73,8 +75,3 @@ def as_bytes(value: str | bytes, name: str) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise InputError(f"{name}: expected str or bytes, got {type(value).__name__}")
-
-
-def _seal(aes: AESGCM, nonce: bytes, plaintext: bytes) -> bytes:
-    sealed = aes.encrypt(nonce, plaintext, None)
-    return b2a_base64(nonce + sealed[-16:] + sealed[:-16], newline=False)
