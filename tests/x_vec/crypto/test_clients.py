@@ -168,6 +168,7 @@ def test_the_thread_count_is_irrelevant(client):
     assert (alone == client.decode_from_array(rows, threads=2)).all()
     assert (alone == np.concatenate([client.decode_from_array(rows[i : i + 1]) for i in range(33)])).all()
     assert (alone == (bits ^ bits[0]).sum(axis=1)).all()
+    assert (alone == client.decode_from_array(rows, vartime=True)).all()
 
 
 def test_every_encryption_is_fresh(client):

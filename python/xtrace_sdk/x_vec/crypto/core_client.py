@@ -47,7 +47,7 @@ class CorePaillierClient(HammingClientBase, Secret):
         self._config: dict[str, int] | None = None
         self._key: SecretKey | None = None
         self._encryptor: HammingEncryptor | None = None
-        self._decoder: HammingDecoder | None = None
+        self._decoders: dict[bool, HammingDecoder] = {}  # by whether the schedule may depend on the key
 
     # The array seam
 
@@ -64,14 +64,22 @@ class CorePaillierClient(HammingClientBase, Secret):
         )
 
     def decode_from_array(
-        self, rows: NDArray[np.uint8], *, threads: int = 0, progress: Progress | None = None
+        self,
+        rows: NDArray[np.uint8],
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+        vartime: bool = False,
     ) -> NDArray[np.int32]:
         """Products of two encrypted vectors (N, chunks, width) -> Hamming distances (N,), exact.
+
+        `vartime` is a little faster and lets somebody who shares the processor's caches learn about the key
+        (docs/security.md): for machines of one's own.
 
         Raises InputError for another shape or dtype, CiphertextError naming the first row that is out of
         range or not well formed under this key, NotLoadedError without keys.
         """
-        decoder = self._ready_decoder()
+        decoder = self._ready_decoder(vartime)
         if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
             raise InputError("rows: expected an array of dtype uint8")
         if rows.ndim != 3 or rows.shape[1:] != (decoder.chunks, decoder.width):
@@ -157,7 +165,8 @@ class CorePaillierClient(HammingClientBase, Secret):
             self._check_config(numbers, self._key)
         self._config = numbers
         self._apply_config(numbers)
-        self._encryptor = self._decoder = None
+        self._encryptor = None
+        self._decoders = {}
 
     def check_exact(self) -> None:
         """Raise InputError if distances of `embed_len` dimensions could be wrong under the loaded key."""
@@ -204,7 +213,8 @@ class CorePaillierClient(HammingClientBase, Secret):
     def _take_key(self, key: SecretKey) -> None:
         self._key = key
         self.key_len = key.key_len
-        self._encryptor = self._decoder = None
+        self._encryptor = None
+        self._decoders = {}
 
     @abstractmethod
     def _config_numbers(self) -> dict[str, int]:
@@ -228,10 +238,10 @@ class CorePaillierClient(HammingClientBase, Secret):
             self._encryptor = HammingEncryptor(self._loaded_key(), self.embed_len)
         return self._encryptor
 
-    def _ready_decoder(self) -> HammingDecoder:
-        if self._decoder is None:
-            self._decoder = HammingDecoder(self._loaded_key(), self.embed_len)
-        return self._decoder
+    def _ready_decoder(self, vartime: bool = False) -> HammingDecoder:
+        if vartime not in self._decoders:
+            self._decoders[vartime] = HammingDecoder(self._loaded_key(), self.embed_len, vartime=vartime)
+        return self._decoders[vartime]
 
 
 def insecure_allowed(explicit: bool) -> bool:
