@@ -12,8 +12,11 @@
     │   └── CiphertextError                  a Paillier ciphertext is out of range or not well formed
     ├── NotLoadedError (RuntimeError)        a client without keys was asked to use them
     ├── KernelError (RuntimeError)           XTRACE_KERNEL names a kernel that cannot run here
-    └── ApiError                             a server's answer; `status`, `message`, `request_id`
-        └── (its subclasses live beside the HTTP client, in xtrace_sdk.integrations.xtrace)
+    ├── KeyProviderError (RuntimeError)      a key service refused or failed       (x_vec.crypto.key_provider)
+    ├── EmbeddingError, InferenceError       a model's service refused or failed   (x_vec.inference)
+    ├── TransportError (OSError)             no answer from the server             (integrations.errors)
+    └── ApiError                             the server's answer is an error; `status`, `message`, `request_id`
+        └── one subclass for each kind of answer                                   (integrations.errors)
 
 Each class also derives from the built-in type that comparable libraries raise, so that existing
 ``except ValueError`` clauses go on working.
