@@ -1,15 +1,13 @@
-// The AVX2 kernel: the server's product. Everything else is left to the portable kernel.
+// The server's product with the AVX2 kernel: prepares the query's matrix, and runs it on whole blocks.
 #include <vector>
 
 #include "avx2/avx2.h"
+#include "avx2_makers.h"
 #include "blocks.h"
-#include "cpu.h"
-#include "kernel.h"
 #include "mpn.h"
 #include "query_rows.h"
 
-namespace xvec {
-namespace avx2 {
+namespace xvec::avx2 {
 namespace {
 
 template <int KeyLen>
@@ -61,6 +59,8 @@ class Avx2ProductModulus final : public ProductModulus {
   Integer modulus_;
 };
 
+}  // namespace
+
 std::unique_ptr<ProductModulus> make_product(const Integer& modulus, std::size_t width) {
   if (!modulus.is_odd() || (modulus.bits() + 7) / 8 != width) return nullptr;
   switch (width) {
@@ -75,12 +75,4 @@ std::unique_ptr<ProductModulus> make_product(const Integer& modulus, std::size_t
   }
 }
 
-}  // namespace
-}  // namespace avx2
-
-extern const Kernel kAvx2;
-constinit const Kernel kAvx2{
-    "avx2", "AVX2 products, eight rows at a time", cpu_has_avx2, avx2::make_product, nullptr, nullptr, nullptr,
-};
-
-}  // namespace xvec
+}  // namespace xvec::avx2
