@@ -186,7 +186,8 @@ def test_interrupted_demo_leaves_nothing(tmp_path, number, status):
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == status
+    # CPython ends itself by the signal if that came inside an import of a C extension: 130 to a shell, too.
+    assert process.returncode in (status, -number)
     assert "Traceback" not in errors
     assert psutil.wait_procs(children, timeout=20)[1] == []
     assert list(tmp_path.glob("xtrace-demo-*")) == []
