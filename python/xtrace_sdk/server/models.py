@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
@@ -34,17 +42,48 @@ def _known_permission(value: int) -> int:
 # The first wrong element ends the check: a list of a million wrong ones must not become a million errors.
 Listed = Annotated[list[T], Field(fail_fast=True)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no database holds NUL
-Integer = Annotated[int, BeforeValidator(_integral)]
 Name = Annotated[Text, Field(max_length=1000)]
 ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+Integer = Annotated[int, BeforeValidator(_integral)]
 Permission = Annotated[
-    Integer, AfterValidator(_known_permission), Field(json_schema_extra={"enum": [0, 1, 3, 7]})
+    int,
+    Field(json_schema_extra={"enum": [0, 1, 3, 7]}),
+    AfterValidator(_known_permission),
+    BeforeValidator(_integral),
 ]
-ChunkId = Annotated[Integer, Field(ge=0, le=_MAX_ID)]
+Count = Annotated[int, Field(ge=0, le=_MAX_ID), BeforeValidator(_integral)]
+ChunkId = Count
 ChunkKey = Annotated[Text, Field(min_length=1, max_length=512)]
-MetaFilter = str | dict[str, Any] | None
+MetaFilter = Annotated[
+    str | dict[str, Any] | None,
+    Field(description="a filter as an object or its JSON text; see the documentation of the filter language"),
+]
 Projection = Listed[str] | None
 Index = Annotated[Listed[str], Field(description="base64 of each ciphertext, little-endian")]
+
+
+_TEXT = {"type": "string", "pattern": r"^[^\x00]*$"}
+_TEXTS = {"type": "array", "items": _TEXT}
+_EDITS = {
+    "type": "object",
+    "properties": {"$add": _TEXTS, "$remove": _TEXTS},
+    "additionalProperties": False,
+    "minProperties": 1,
+}
+_FACETS = {"anyOf": [_TEXTS, {"type": "null"}]}
+_FACET_CHANGE = {"anyOf": [_TEXTS, _EDITS, {"type": "null"}]}
+
+
+def _meta_schema(facets: dict[str, Any], **more: Any) -> WithJsonSchema:
+    tags = {tag: {"anyOf": [_TEXT, {"type": "null"}]} for tag in wire.TAGS}
+    return WithJsonSchema({"type": "object", "properties": {**tags, wire.FACETS: facets}, **more})
+
+
+# Checked by `metadata`, which names the part that is wrong.
+Meta = Annotated[dict[str, Any], _meta_schema(_FACETS)]
+MetaChange = Annotated[dict[str, Any], _meta_schema(_FACET_CHANGE)]
+MetaPatch = Annotated[dict[str, Any], _meta_schema(_FACET_CHANGE, minProperties=1)]
+FacetChange = Annotated[Any, WithJsonSchema(_FACET_CHANGE)]
 
 
 class Body(BaseModel):
@@ -74,7 +113,7 @@ class NewChunkBody(Body):
 
     chunk_content: Text
     index: Index
-    meta_data: dict[str, Any] | None = None
+    meta_data: Meta | None = None
     name: Text = ""
     key: ChunkKey | None = None
 
@@ -92,13 +131,13 @@ class ChunkPatchBody(Body):
     chunk_content: Text | None = None
     index: Index | None = None
     name: Text | None = None
-    meta_data: dict[str, Any] | None = None
+    meta_data: MetaChange | None = None
     tag1: Text | None = None
     tag2: Text | None = None
     tag3: Text | None = None
     tag4: Text | None = None
     tag5: Text | None = None
-    facets: Any = None
+    facets: FacetChange = None
 
 
 class InsertBody(Body):
@@ -137,7 +176,7 @@ class ByMetaBody(Body):
 class PatchByMetaBody(ByMetaBody):
     """Changes of metadata for all chunks that match."""
 
-    patch: dict[str, Any]
+    patch: MetaPatch
 
 
 class MetaSearchBody(Body):
@@ -153,8 +192,8 @@ class MetaSearchBody(Body):
 class MetaPageBody(MetaSearchBody):
     """One page of a search by metadata."""
 
-    limit: Annotated[Integer, Field(ge=0, le=_MAX_ID)] | None = None
-    offset: Annotated[Integer, Field(ge=0, le=_MAX_ID)] = 0
+    limit: Count | None = None
+    offset: Count = 0
     sort_order: Literal["asc", "desc"] = "desc"
     sort_by: Literal["chunk_id", "name", "tag1", "tag2", "tag3", "tag4", "tag5", "created_at"] = "chunk_id"
 
