@@ -173,6 +173,8 @@ def test_interrupted_demo_leaves_nothing(tmp_path, number, status):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # whoever runs the tests in the background has the signal ignored, and children would inherit that
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     try:
         for line in process.stdout:  # until the server runs and the demo is at work
