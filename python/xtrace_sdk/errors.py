@@ -6,7 +6,7 @@
     ├── ConfigurationError (ValueError)      a setting, option or environment variable is missing or wrong
     ├── InputError (ValueError)              an argument is wrong; the message names it
     │   └── DimensionMismatchError           a vector has another dimension than its context or store
-    ├── WeakKeyError (ValueError)            a key breaks a rule of docs/security.md; the message names the rule
+    ├── WeakKeyError (ValueError)            a key breaks a rule of docs/security.md; the message names it
     ├── KeyMismatchError (ValueError)        parts of a key or context do not belong together
     ├── DecryptionError (ValueError)         wrong key, tampered or truncated: deliberately not told apart
     │   └── CiphertextError                  a Paillier ciphertext is out of range or not well formed
@@ -15,7 +15,7 @@
     ├── KeyProviderError (RuntimeError)      a key service refused or failed       (x_vec.crypto.key_provider)
     ├── EmbeddingError, InferenceError       a model's service refused or failed   (x_vec.inference)
     ├── TransportError (OSError)             no answer from the server             (integrations.errors)
-    └── ApiError                             the server's answer is an error; `status`, `message`, `request_id`
+    └── ApiError                             the server answered an error: `status`, `message`, `request_id`
         └── one subclass for each kind of answer                                   (integrations.errors)
 
 Each class also derives from the built-in type that comparable libraries raise, so that existing
