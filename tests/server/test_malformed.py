@@ -63,7 +63,7 @@ def broken(body: Any, chance: random.Random) -> Any:
         if chance.random() < 0.25:
             del parent[place[-1]]
         else:
-            parent[place[-1]] = chance.choice(JUNK)
+            parent[place[-1]] = copy.deepcopy(chance.choice(JUNK))
     return body
 
 

@@ -108,19 +108,23 @@ async def meta_page(request: Request, caller: ApiCaller, server: ServicesNow) ->
     _, body = await read_body(request, MetaPageBody)
     await caller.may(wire.READ, body.kb_id)
     query = Query(body.context_id, parse_filter(body.meta_filter))
-    ids = await server.store.select(
-        caller.org_id, body.kb_id, query, sort_by=body.sort_by, descending=body.sort_order == "desc"
+    ids, total = await server.store.page(
+        caller.org_id,
+        body.kb_id,
+        query,
+        sort_by=body.sort_by,
+        descending=body.sort_order == "desc",
+        limit=body.limit,
+        offset=body.offset,
     )
-    end = ids.size if body.limit is None else body.offset + body.limit
-    page = ids[body.offset : end].tolist()
     limit = "null" if body.limit is None else str(body.limit)
-    has_more = "true" if end < ids.size else "false"
+    has_more = "true" if body.limit is not None and body.offset + body.limit < total else "false"
 
     async def pieces() -> AsyncIterator[bytes]:
         yield b'{"results":'
-        async for piece in json_array(server.store, caller.org_id, body.kb_id, page, _fields(body)):
+        async for piece in json_array(server.store, caller.org_id, body.kb_id, ids, _fields(body)):
             yield piece
-        tail = f',"total":{ids.size},"offset":{body.offset},"limit":{limit},"has_more":{has_more}}}'
+        tail = f',"total":{total},"offset":{body.offset},"limit":{limit},"has_more":{has_more}}}'
         yield tail.encode()
 
     return StreamingResponse(pieces(), media_type=wire.JSON)
@@ -138,8 +142,7 @@ async def delete_by_meta(request: Request, caller: ApiCaller, server: ServicesNo
     await caller.may(wire.DELETE, body.kb_id)
     query = _matching(body)
     if body.dry_run:
-        ids = await server.store.select(caller.org_id, body.kb_id, query)
-        return {"would_delete_count": int(ids.size)}
+        return {"would_delete_count": await server.store.count(caller.org_id, body.kb_id, query)}
     return {"deleted_count": await server.store.delete_matching(caller.org_id, body.kb_id, query)}
 
 
@@ -153,8 +156,7 @@ async def patch_by_meta(request: Request, caller: ApiCaller, server: ServicesNow
     if not changes:
         raise InputError("patch: expected at least one field")
     if body.dry_run:
-        ids = await server.store.select(caller.org_id, body.kb_id, query)
-        return {"would_update_count": int(ids.size)}
+        return {"would_update_count": await server.store.count(caller.org_id, body.kb_id, query)}
     count = await server.store.patch_matching(caller.org_id, body.kb_id, query, changes)
     return {"updated_count": count}
 

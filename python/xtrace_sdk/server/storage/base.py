@@ -262,16 +262,24 @@ class Store(Protocol):
     ) -> dict[int, StoredChunk]:
         """Those of `ids` that exist, by id."""
 
-    async def select(
+    async def select(self, org_id: str, kb_id: str, query: Query) -> Ids:
+        """Ids of the chunks that match, ascending."""
+
+    async def count(self, org_id: str, kb_id: str, query: Query) -> int:
+        """Number of the chunks that match."""
+
+    async def page(
         self,
         org_id: str,
         kb_id: str,
         query: Query,
         *,
-        sort_by: SortField = "chunk_id",
-        descending: bool = False,
-    ) -> Ids:
-        """Ids of the chunks that match, sorted; absent values last, ties by chunk id."""
+        sort_by: SortField,
+        descending: bool,
+        limit: int | None,
+        offset: int,
+    ) -> tuple[list[int], int]:
+        """(ids of one page, number of all that match); absent values last, equal ones by chunk id."""
 
     def changes(self, org_id: str, kb_id: str, context_id: str, since: int) -> AsyncIterator[Change]:
         """What changed after number `since`, seen from one state of the store, in ascending order of id."""

@@ -200,16 +200,24 @@ class SqliteStore:
     ) -> dict[int, base.StoredChunk]:
         return await self._read(sqlite_chunks.fetch, org_id, kb_id, ids, fields)
 
-    async def select(
+    async def select(self, org_id: str, kb_id: str, query: base.Query) -> base.Ids:
+        return await self._read(sqlite_chunks.select, org_id, kb_id, query)
+
+    async def count(self, org_id: str, kb_id: str, query: base.Query) -> int:
+        return await self._read(sqlite_chunks.count, org_id, kb_id, query)
+
+    async def page(
         self,
         org_id: str,
         kb_id: str,
         query: base.Query,
         *,
-        sort_by: base.SortField = "chunk_id",
-        descending: bool = False,
-    ) -> base.Ids:
-        return await self._read(sqlite_chunks.select, org_id, kb_id, query, sort_by, descending)
+        sort_by: base.SortField,
+        descending: bool,
+        limit: int | None,
+        offset: int,
+    ) -> tuple[list[int], int]:
+        return await self._read(sqlite_chunks.page, org_id, kb_id, query, sort_by, descending, limit, offset)
 
     async def changes(
         self, org_id: str, kb_id: str, context_id: str, since: int

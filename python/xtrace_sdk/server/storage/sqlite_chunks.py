@@ -201,14 +201,43 @@ def fetch(
     }
 
 
-def select(
+def select(db: sqlite3.Connection, org_id: str, kb_id: str, query: Query) -> Ids:
+    condition, parameters = _condition(db, org_id, kb_id, query)
+    # With a filter, the plus keeps SQLite from walking all chunks only because they come sorted.
+    order = "c.id" if query.filter is None else "+c.id"
+    rows = db.execute(f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order}", parameters)
+    return np.fromiter((chunk_id for (chunk_id,) in rows), dtype=np.int64)
+
+
+def count(db: sqlite3.Connection, org_id: str, kb_id: str, query: Query) -> int:
+    condition, parameters = _condition(db, org_id, kb_id, query)
+    (number,) = db.execute(f"SELECT COUNT(*) FROM chunks AS c WHERE {condition}", parameters).fetchone()
+    return int(number)
+
+
+def page(
     db: sqlite3.Connection,
     org_id: str,
     kb_id: str,
     query: Query,
-    sort_by: SortField = "chunk_id",
-    descending: bool = False,
-) -> Ids:
+    sort_by: SortField,
+    descending: bool,
+    limit: int | None,
+    offset: int,
+) -> tuple[list[int], int]:
+    condition, parameters = _condition(db, org_id, kb_id, query)
+    direction = "DESC" if descending else "ASC"
+    column = "" if sort_by == "chunk_id" else f"c.{sort_by} {direction} NULLS LAST, "
+    order = f"{column}c.id {'ASC' if column else direction}"
+    rows = db.execute(
+        f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
+        [*parameters, -1 if limit is None else limit, offset],
+    )
+    return [chunk_id for (chunk_id,) in rows], count(db, org_id, kb_id, query)
+
+
+def _condition(db: sqlite3.Connection, org_id: str, kb_id: str, query: Query) -> tuple[str, list[str | int]]:
+    """The rows of ``chunks AS c`` that a query means: (condition, parameters in order)."""
     kb = kb_number(db, org_id, kb_id)
     conditions = ["c.kb = ?"]
     parameters: list[str | int] = [kb]
@@ -222,16 +251,7 @@ def select(
         condition, bound = compile_filter(query.filter, kb)
         conditions.append(condition)
         parameters += bound
-    direction = "DESC" if descending else "ASC"
-    if sort_by == "chunk_id":
-        # With a filter, the plus keeps SQLite from walking all chunks only because they come sorted.
-        order = f"{'+' if query.filter else ''}c.id {direction}"
-    else:
-        order = f"c.{sort_by} {direction} NULLS LAST, c.id ASC"
-    rows = db.execute(
-        f"SELECT c.id FROM chunks AS c WHERE {' AND '.join(conditions)} ORDER BY {order}", parameters
-    )
-    return np.fromiter((chunk_id for (chunk_id,) in rows), dtype=np.int64)
+    return " AND ".join(conditions), parameters
 
 
 def changes(db: sqlite3.Connection, org_id: str, kb_id: str, context_id: str, since: int) -> Iterator[Change]:
