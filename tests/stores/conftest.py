@@ -8,6 +8,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,7 @@ class Server:
 
     url: str
     pid: int
+    data: Path
 
 
 @pytest.fixture(scope="session")
@@ -67,35 +69,38 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with process.stdout as lines:
         address = next((line for line in lines if line.startswith("listening on ")), None)
         assert address, (data / "log").read_text()
-        yield Server(address.split()[-1], process.pid)
+        yield Server(address.split()[-1], process.pid, data)
         process.terminate()
         assert process.wait(30) == 0, (data / "log").read_text()
 
 
-def make_context(dimensions: int = DIMENSIONS) -> ExecutionContext:
+@pytest.fixture(scope="session")
+def context() -> ExecutionContext:
     """A small key, which is refused everywhere without the opt-in."""
     return ExecutionContext.create(
-        "correct horse", embedding_length=dimensions, key_len=256, allow_insecure=True
+        "correct horse", embedding_length=DIMENSIONS, key_len=256, allow_insecure=True
     )
 
 
+OpenStore = Callable[[str], Any]
+Connect = Callable[..., XTraceIntegration]
+
+
 @pytest.fixture(scope="session")
-def context() -> ExecutionContext:
-    return make_context()
+def connect(server: Server) -> Connect:
+    """Makes clients of the server, of any class and with any keys."""
 
+    def make(kind: type[XTraceIntegration] = XTraceIntegration, **keys: Any) -> XTraceIntegration:
+        given = {"api_key": API_KEY, "admin_key": ADMIN_KEY, **keys}
+        return kind(ORG_ID, api_url=server.url, **given)
 
-def connected(server: Server, **keys: str) -> XTraceIntegration:
-    given = {"api_key": API_KEY, "admin_key": ADMIN_KEY, **keys}
-    return XTraceIntegration(ORG_ID, **given, api_url=server.url)
+    return make
 
 
 @pytest.fixture
-async def integration(server: Server) -> AsyncIterator[XTraceIntegration]:
-    async with connected(server) as integration:
+async def integration(connect: Connect) -> AsyncIterator[XTraceIntegration]:
+    async with connect() as integration:
         yield integration
-
-
-OpenStore = Callable[[str], Any]
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +117,7 @@ def open_store(request: pytest.FixtureRequest, context: ExecutionContext) -> Ope
                 await store.apply_migrations()
                 yield store
         else:
-            async with connected(request.getfixturevalue("server")) as integration:
+            async with request.getfixturevalue("connect")() as integration:
                 yield EncryptedVectorStore(context, integration)
 
     return opened
@@ -145,7 +150,7 @@ def embedded() -> Callable[..., EmbeddedChunk]:
 def everything() -> Callable[..., Awaitable[list[Chunk]]]:
     """All chunks of a namespace."""
 
-    async def read(store: VectorStore, namespace: str, filter: Any = None) -> list[Chunk]:
-        return [chunk async for chunk in store.get_all_chunks(namespace, filter)]
+    async def read(store: VectorStore, namespace: str, wanted: Any = None) -> list[Chunk]:
+        return [chunk async for chunk in store.get_all_chunks(namespace, wanted)]
 
     return read

@@ -359,7 +359,7 @@ class Model:
 def test_any_sequence_of_operations_does_what_a_dict_does(kind, open_store, embedded, everything, request):
     """A short run; raise max_examples for a long one."""
     if kind != "memory":
-        request.getfixturevalue("postgres_dsn" if kind == "pgvector" else "server")
+        request.getfixturevalue("postgres_dsn" if kind == "pgvector" else "connect")
     examples = 0
 
     async def play(sequence):

@@ -284,9 +284,9 @@ class EncryptedVectorStore(Secret):
                 return await call(kb_id)
             except NotFoundError:
                 # Somebody else may have deleted the namespace, and perhaps made it again, since we looked.
-                self._known.pop(self._tokens.namespace(namespace), None)
-                if not again:
+                if not (again and self._integration.admin_key):
                     raise
+                self._known.pop(self._tokens.namespace(namespace), None)
                 again = False
 
     async def _find(self, namespace: str, *, create: bool) -> str | None:
