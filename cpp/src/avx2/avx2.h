@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "exponent_schedule.h"
+#include "../exponent_schedule.h"
 
 namespace xvec::avx2 {
 

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../exponent_schedule.h"
+
 namespace xvec::ifma {
 
 // ---- A fixed linear map modulo N (product.h) --------------------------------------------------------------------
@@ -63,14 +65,6 @@ void multiply(const MatrixModulus<2048>&, const QueryMatrix<2048>&, const std::u
               std::size_t stride, std::size_t count) noexcept;
 
 // ---- Decryption -------------------------------------------------------------------------------------------------
-
-// What the lanes do with one exponent. Constant: the exponent's digits of four bits, most significant first. Else: 0
-// squares, an odd digit d < 16 multiplies by x^d; the first step is the digit to start with.
-struct ExponentSchedule {
-  const std::uint8_t* steps;
-  std::size_t count;  // > 0
-  bool constant;
-};
 
 // Radix 2^52 with at least 16 bits to spare; limbs are a multiple of 10 (padic.h).
 template <int KeyLen>
