@@ -28,8 +28,12 @@ def test_knowledge_bases(org, client) -> None:
 def test_deleting_a_knowledge_base_deletes_everything_in_it(org, client, kb) -> None:
     org.insert(kb, client.context_id, client.chunks(client.vectors(3), meta_data={"facets": ["a"]}))
     org.api.delete(org.path(wire.CHUNKS), params={"kb_id": kb, "chunk_ids": 1})
+    client.distances(org, kb, client.vectors(1)[0])
+    indexed = org.server.services.indexes._entries
+    assert kb in [name[0] for name in indexed]
     path = wire.path(wire.KB, kb_id=kb)
     assert org.admin.delete(path).status_code == 200
+    assert kb not in [name[0] for name in indexed]
     assert org.admin.delete(path).status_code == 404
     assert org.admin.get(path).status_code == 404
     assert client.search(org, kb, client.vectors(1)[0]).status_code == 404

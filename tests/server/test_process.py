@@ -152,6 +152,9 @@ def test_addresses_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="data"):
         run.serve(Settings(data=tmp_path / "file" / "data"))
+    (tmp_path / "xtrace.sqlite3").write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigurationError, match=r"data: .*not a database"):
+        run.serve(Settings(data=tmp_path))
     with pytest.raises(ConfigurationError, match="host"):
         run._listen("192.0.2.1", 0)
     with pytest.raises(ConfigurationError, match="port"):

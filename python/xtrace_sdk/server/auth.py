@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hmac
 import time
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import Depends, Path, Request, Security
+from fastapi import Depends, Header, Path, Security
 from fastapi.security import APIKeyHeader
 
 from xtrace_sdk import wire
 from xtrace_sdk.server.credentials import hash_secret
 from xtrace_sdk.server.problems import forbidden, unauthorized
 from xtrace_sdk.server.services import Services, services
-from xtrace_sdk.server.storage.base import Access, Key
+from xtrace_sdk.server.storage.base import Access, Key, UnavailableError
 
 _TOUCH_SECONDS = 60.0
 _NAMES = {wire.READ: "read", wire.WRITE: "write", wire.DELETE: "delete"}
@@ -54,7 +55,8 @@ async def _authenticated(server: Services, secret: str | None, header: str, *, a
         raise unauthorized(f"{header}: unknown or revoked key")
     if time.monotonic() - server.touched.get(key_hash, -_TOUCH_SECONDS) >= _TOUCH_SECONDS:
         server.touched[key_hash] = time.monotonic()
-        await server.store.touch_key(key_hash)
+        with suppress(UnavailableError):  # a note for people; no request fails for it
+            await server.store.touch_key(key_hash)
     return Caller(key, server)
 
 
@@ -69,11 +71,15 @@ async def api_caller(
 
 
 async def admin_caller(
-    request: Request, server: ServicesNow, secret: Annotated[str | None, Security(_admin_key)]
+    server: ServicesNow,
+    secret: Annotated[str | None, Security(_admin_key)],
+    org_id: Annotated[
+        str | None, Header(alias=wire.ORG_ID_HEADER, description="the organisation of the admin key")
+    ] = None,
 ) -> Caller:
     """The caller of an admin route; the organisation's id comes in a header and must be that of the key."""
     caller = await _authenticated(server, secret, wire.ADMIN_KEY_HEADER, admin=True)
-    if request.headers.get(wire.ORG_ID_HEADER) != caller.org_id:
+    if org_id != caller.org_id:
         raise forbidden(f"{wire.ORG_ID_HEADER}: not the organisation of the admin key")
     return caller
 

@@ -74,6 +74,11 @@ class IndexCache:
         self._evict(name)
         return snapshot
 
+    def forget(self, kb_id: str) -> None:
+        """Drop the indexes of a knowledge base that is gone."""
+        for name in [name for name in self._entries if name[0] == kb_id]:
+            del self._entries[name]
+
     async def _follow(
         self, entry: _Entry, org_id: str, kb_id: str, context_id: str, context: PublicContext
     ) -> int:

@@ -45,16 +45,16 @@ class Frame:
         begin = time.perf_counter()
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort
             # The message of an unexpected error may quote what the caller sent: log where, not what.
             where = traceback.extract_tb(error.__traceback__)[-1]
             log.error(  # noqa: TRY400
                 "%s %s at %s:%s", exchange.request_id, type(error).__name__, where.filename, where.lineno
             )
-            if exchange.status:
-                raise
-            response = answer(exchange.request_id, 500, "internal error")
-            await response(scope, exchange.receive, exchange.send)
+            # Once an answer has begun, leaving it incomplete is all that is left: the server hangs up.
+            if not exchange.status:
+                response = answer(exchange.request_id, 500, "internal error")
+                await response(scope, exchange.receive, exchange.send)
         finally:
             route = getattr(scope.get("route"), "path", "-")
             log.info(

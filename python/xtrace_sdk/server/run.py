@@ -17,6 +17,7 @@ from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server import credentials
 from xtrace_sdk.server.processes import log_to_stderr, run_server, supervise
 from xtrace_sdk.server.settings import Settings, environment
+from xtrace_sdk.server.storage.base import StoreError
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
 log = logging.getLogger("xtrace.server")
@@ -37,7 +38,10 @@ def serve(settings: Settings) -> None:
     except OSError as error:
         raise ConfigurationError(f"data: {settings.data}: {error.strerror}") from error
     _check_certificate(settings)
-    asyncio.run(_first_start(settings))
+    try:
+        asyncio.run(_first_start(settings))
+    except StoreError as error:
+        raise ConfigurationError(f"data: {settings.database}: {error}") from error
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.ssl_certfile else "http"

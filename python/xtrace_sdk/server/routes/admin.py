@@ -47,6 +47,7 @@ async def get_kb(caller: AdminCaller, server: ServicesNow, kb_id: KbId) -> KbAns
 @router.delete(wire.KB)
 async def delete_kb(caller: AdminCaller, server: ServicesNow, kb_id: KbId) -> Acknowledged:
     await server.store.delete_kb(caller.org_id, kb_id)
+    server.indexes.forget(kb_id)
     return Acknowledged(response="knowledge base deleted")
 
 
