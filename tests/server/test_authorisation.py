@@ -161,9 +161,19 @@ def test_admin_endpoints(world, live) -> None:
     http = live.client({})
     attempts = 0
     admins = {**secrets, "their admin": theirs.admin_key}
-    for endpoint, principal, org_id, kb, key in product(
-        ADMIN_ENDPOINTS, admins, (ours.id, theirs.id, "nobody"), kbs, ("write", "absent")
-    ):
+    orgs = (ours.id, theirs.id, "nobody")
+    cases = (
+        case
+        for endpoint in ADMIN_ENDPOINTS
+        for case in product(
+            [endpoint],
+            admins,
+            orgs,
+            kbs if "{kb_id}" in endpoint.path else ["kb"],
+            ("write", "absent") if "{key_hash}" in endpoint.path else ["write"],
+        )
+    )
+    for endpoint, principal, org_id, kb, key in cases:
         if principal == "our admin" and org_id == ours.id:
             continue
         own = "{" not in endpoint.path or (endpoint.path == wire.KB and kb == "foreign")
@@ -173,7 +183,7 @@ def test_admin_endpoints(world, live) -> None:
         answer = send(http, endpoint, "", kbs[kb], "", headers, hashes.get(key, "0" * 64))
         attempts += 1
         assert answer.status_code in (401, 403, 404), (endpoint, principal, org_id, kb, answer.text)
-    assert attempts >= 1000
+    assert attempts >= 500
     assert (state(ours), state(theirs)) == before
 
 

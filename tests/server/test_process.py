@@ -78,6 +78,7 @@ class Process:
         return self._process.returncode, errors
 
 
+KILLS = int(os.environ.get("KILLS", "2"))  # the long run: 200
 KEYS = {"XTRACE_ORG_ID": "theorg", "XTRACE_ADMIN_KEY": "the-admin-key", "XTRACE_API_KEY": "the-api-key"}
 
 
@@ -173,7 +174,7 @@ def test_terminated_while_requests_run(tmp_path: Path, client) -> None:
 def test_killed_while_writing(tmp_path: Path, client) -> None:
     kb = ""
     acknowledged: dict[str, list[int]] = {}
-    for _ in range(3):
+    for _ in range(KILLS):
         process = Process(tmp_path, **KEYS)
         if not kb:
             with admin_of(process) as admin:
