@@ -106,5 +106,5 @@ $(VENV)/.tools: $(VENV)/.created pyproject.toml
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tools $(CPP_FILES) $(CPP_BUILD) pyproject.toml
-	$(PIP) install --quiet --no-build-isolation --config-settings=cmake.define.XTRACE_DEVELOPER=ON --editable '.[cli,server,kms]'
+	$(PIP) install --quiet --no-build-isolation --config-settings=cmake.define.XTRACE_DEVELOPER=ON --editable '.[cli,server,kms,postgres,pdf]'
 	touch $@
