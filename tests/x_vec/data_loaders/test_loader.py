@@ -255,6 +255,8 @@ async def test_an_update_needs_ids(loader):
         await loader.update_chunks(
             [{"chunk_id": 1, "chunk_content": "a"}, {"chunk_content": "b"}], bits(1, 2), "kb"
         )
+    with pytest.raises(InputError, match=r"chunks\[0\]: expected a dict"):
+        await loader.update_chunks(["a"], bits(1, 1), "kb")
 
 
 async def test_upsert_inserts_and_replaces_by_id(context, integration, kb_id):

@@ -146,6 +146,11 @@ async def test_wrong_arguments_are_named(context, integration):
     ):
         with pytest.raises(error, match=said):
             await retriever.nn_search_for_ids(*arguments)
+    for chunk_ids, said in ((["1"], r"chunk_ids\[0\]"), ([1, 2.9], r"chunk_ids\[1\]")):
+        with pytest.raises(InputError, match=said):  # not the chunk with a number nearby
+            await retriever.retrieve_and_decrypt(chunk_ids, "kb")
+    with pytest.raises(InputError, match="projection"):
+        await retriever.retrieve_and_decrypt([1], "kb", "chunk_content")
 
 
 class Hostile:

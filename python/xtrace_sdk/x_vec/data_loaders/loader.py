@@ -174,7 +174,7 @@ class DataLoader:
         self, chunk_updates: Sequence[Chunk], vectors: Sequence[Any] | NDArray[Any], kb_id: str
     ) -> list[Any]:
         """Replace contents, vectors and metadata of the chunks that the items' ``chunk_id`` name."""
-        for number, chunk in enumerate(chunk_updates):
+        for number, chunk in enumerate(_checked(chunk_updates)):
             if chunk.get("chunk_id") is None:
                 raise InputError(f"chunk_updates[{number}]: chunk_id is missing")
         index, db = await self.load_data_from_memory(chunk_updates, vectors, disable_progress=True)

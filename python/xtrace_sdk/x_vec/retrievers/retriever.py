@@ -98,9 +98,12 @@ class Retriever:
         """The chunks with these ids, decrypted: ``chunk_id``, ``chunk_content`` and ``meta_data`` of each.
 
         In the order of `chunk_ids`; ids that are not in the knowledge base are left out. With a `projection`
-        that leaves it out, there is no ``chunk_content``. Raises DecryptionError.
+        that leaves it out, there is no ``chunk_content``. Raises DecryptionError, InputError for an id that
+        is no integer.
         """
-        wanted = [int(chunk_id) for chunk_id in chunk_ids]
+        if isinstance(projection, str):
+            raise InputError("projection: expected a list of fields, got one")
+        wanted = list(chunk_ids)
         if not wanted:
             return []
         answer = await self.integration.get_chunk_by_id(wanted, kb_id, list(projection or _PROJECTION))
