@@ -1,4 +1,4 @@
-"""Why short subgroups are refused: the public key of one factors in seconds, that of a strong key does not."""
+"""Why short subgroups are refused: their public keys factor in seconds, that of a strong key does not."""
 
 from __future__ import annotations
 

@@ -150,4 +150,4 @@ class Multiplier:
         Any row bytes are accepted and taken modulo n**2; `out` may be `rows` itself.
         """
     def out_of_range(self, rows: NDArray[np.uint8]) -> int:
-        """Index along the first axis of the first row holding 0 or a value >= n**2; -1 if all are in (0, n**2)."""
+        """Index of the first row (first axis) holding 0 or a value >= n**2; -1 if there is none."""
