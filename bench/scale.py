@@ -40,25 +40,28 @@ _SEARCHES = 3
 _K = 3
 _MIB = 1 << 20
 
-#: (key, title, what it is, how it grows with the number of texts)
-_FIXED, _LINEAR, _RATE = "fixed", "linear", "rate"
+#: How a figure grows with the number of texts; our server's is not scaled up: the first column measures it.
+_FIXED, _LINEAR, _OURS = "fixed", "linear", "ours"
+#: (key, title, unit, growth)
 _LINES = (
     ("build", "keys and tables", "s", _FIXED),
     ("ingest", "encrypt and upload everything", "s", _LINEAR),
-    ("rate", "encrypt and upload", "chunks/s", _RATE),
+    ("ingest_cpu", "the client's CPU time for it", "s", _LINEAR),
+    ("rate", "encrypt and upload", "chunks/s", _FIXED),
     ("ingest_client", "client's memory while uploading", "MiB", _LINEAR),
-    ("ingest_server", "server's memory while uploading", "MiB", _LINEAR),
+    ("ingest_server", "server's memory while uploading", "MiB", _OURS),
     ("database", "database on disk", "MiB", _LINEAR),
     ("first", "search: to the first distance", "s", _LINEAR),
     ("last", "search: to the last distance", "s", _LINEAR),
+    ("last_cpu", "the client's CPU time for it", "s", _LINEAR),
     ("answer", "of it until the answer is there", "s", _LINEAR),
     ("decode", "of it decoding", "s", _LINEAR),
     ("retrieve", f"search and the {_K} nearest texts", "s", _LINEAR),
     ("search_client", "client's memory while searching", "MiB", _LINEAR),
-    ("search_server", "server's memory while searching", "MiB", _LINEAR),
+    ("search_server", "server's memory while searching", "MiB", _OURS),
     ("restart", "server's start", "s", _FIXED),
-    ("cold", "first answer after it (index from disk)", "s", _LINEAR),
-    ("cold_server", "server's memory at that", "MiB", _LINEAR),
+    ("cold", "first answer after it (index from disk)", "s", _OURS),
+    ("cold_server", "server's memory at that", "MiB", _OURS),
 )
 
 
@@ -184,22 +187,22 @@ def _measure(client: str, count: int, options: argparse.Namespace, folder: Path)
             key_len=options.key_len,
             alpha_len=options.alpha_len,
         )
-        found = {"count": count, "build": started["build"], "client_before": started["before"] / _MIB}
+        found = {"count": count, "build": started["build"]}
         with server:
             _connect(worker, server)
-            found["server_before"] = _memory(server)
             ingested = worker.ask("ingest")
             found |= {
                 "ingest": ingested["seconds"],
+                "ingest_cpu": ingested["cpu"],
                 "rate": count / ingested["seconds"],
-                "ingest_client": ingested["peak"] / _MIB,
+                "ingest_client": ingested["memory"] / _MIB,
                 "ingest_server": _memory(server, forget=True),
                 "ingest_parts": ingested,
             }
             loads.append(os.getloadavg()[0])
             worker.ask("search", row=0)  # builds the server's index, one batch after the other
             searches = [worker.ask("search", row=row) for row in range(1, 1 + _SEARCHES)]
-            for name in ("first", "last", "answer", "decode"):
+            for name in ("first", "last", "last_cpu", "answer", "decode"):
                 found[name] = median(search[name] for search in searches)
             found |= {
                 "searches": searches,
@@ -207,7 +210,7 @@ def _measure(client: str, count: int, options: argparse.Namespace, folder: Path)
                 "retrieve": median(
                     worker.ask("retrieve", row=row, k=_K)["seconds"] for row in range(_SEARCHES)
                 ),
-                "search_client": max(search["peak"] for search in searches) / _MIB,
+                "search_client": max(search["memory"] for search in searches) / _MIB,
                 "search_server": _memory(server),
             }
             loads.append(os.getloadavg()[0])
@@ -266,7 +269,8 @@ def report(found: dict[str, Any]) -> str:
         for figures in clients.values():
             row.append(_number(figures[key]))
             if figures["count"] != count:
-                row.append(f"({_number(_scaled(figures, key, growth, count))})")
+                scaled = figures[key] * (count / figures["count"] if growth == _LINEAR else 1)
+                row.append("–" if growth == _OURS else f"({_number(scaled)})")
         rows.append(row)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     embedding, cpu = found["embedding"], found["machine"]
@@ -280,18 +284,9 @@ def report(found: dict[str, Any]) -> str:
         f"alpha_len {parameters['alpha_len']}; texts: {parameters['texts']}, "
         f"{embedding['characters'] / count:.0f} characters each; embedding them took "
         f"{embedding['seconds']:.1f} s, which is in no figure below.\n\n{table}\n\n"
-        f"Memory is the process's peak. Load average on the way: {loads}. Distances checked: {checked}.\n"
+        f"Memory of the server is its peak, of the client what its peak adds to texts, vectors and keys. "
+        f"Both clients talk to our server. Load average on the way: {loads}. Distances checked: {checked}.\n"
     )
-
-
-def _scaled(figures: dict[str, Any], key: str, growth: str, count: int) -> float:
-    """A figure for `count` texts, from the one for fewer."""
-    value: float = figures[key]
-    if growth != _LINEAR:
-        return value
-    side = key.rpartition("_")[2]
-    fixed: float = figures.get(f"{side}_before", 0.0)
-    return fixed + (value - fixed) * count / figures["count"]
 
 
 def _number(value: float) -> str:
