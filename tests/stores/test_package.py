@@ -20,6 +20,7 @@ def loaded_by(code):
 
 
 def test_every_name_is_there():
+    pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
     classes = [name for name in stores.__all__ if name != "Vector"]
     assert [getattr(stores, name).__name__ for name in classes] == classes
     assert stores.Vector is not None
@@ -34,6 +35,7 @@ def test_the_package_alone_loads_nothing():
 
 
 def test_the_plain_stores_need_no_cryptography():
+    pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
     loaded = loaded_by("from xtrace_sdk.stores import InMemoryVectorStore, PgVectorStore")
     assert {"numpy", "asyncpg"} <= loaded
     assert loaded.isdisjoint({"aiohttp", "cryptography", "gmpy2", "xtrace_sdk._core", "xtrace_sdk.x_vec"})

@@ -7,12 +7,13 @@ import socket
 import uuid
 from contextlib import asynccontextmanager
 
-import asyncpg
 import numpy as np
 import pytest
 
 from xtrace_sdk.errors import ConfigurationError, DimensionMismatchError
-from xtrace_sdk.stores import PgVectorStore
+
+asyncpg = pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
+from xtrace_sdk.stores import PgVectorStore  # noqa: E402
 
 DIMENSIONS = 12
 ONES = np.ones(DIMENSIONS)
@@ -159,7 +160,7 @@ async def test_connecting_is_tried_again_and_given_up(caplog):
     assert "canary" not in caplog.text
 
 
-async def test_a_database_that_comes_up_late_is_waited_for(postgres_dsn):
+async def test_a_database_that_comes_up_late_is_waited_for(postgres_dsn, table):
     """Connections are refused at first, then passed on to the real database."""
     path = postgres_dsn.split("host=")[1].split("&")[0] + "/.s.PGSQL.5432"
     port = closed_port()
@@ -180,7 +181,8 @@ async def test_a_database_that_comes_up_late_is_waited_for(postgres_dsn):
 
     starting = asyncio.create_task(later())
     dsn = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    async with await PgVectorStore.connect(dsn, 4, max_size=1, startup_backoff_seconds=0.05) as store:
+    options = {"max_size": 1, "startup_backoff_seconds": 0.05, "table_name": table}
+    async with await PgVectorStore.connect(dsn, 4, **options) as store:
         await store.apply_migrations()
         assert await store.search([1.0] * 4, "space") == []
     (await starting).close()

@@ -396,7 +396,7 @@ def test_any_sequence_of_operations_does_what_a_dict_does(kind, open_store, embe
                 ]
                 await store.delete_namespace(name[space])
 
-    @settings(max_examples=200 if kind == "memory" else 25)
+    @settings(max_examples=100 if kind == "memory" else 25)
     @given(sequences)
     def check(sequence):
         asyncio.run(play(sequence))
