@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import random
 import ssl
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -26,6 +25,7 @@ from yarl import URL
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError
+from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
 from xtrace_sdk.integrations.errors import (
     AnswerTimeoutError,
     RateLimitError,
@@ -37,11 +37,14 @@ from xtrace_sdk.integrations.errors import (
 )
 
 _CONNECT_SECONDS: Final = 10.0
-_SLOWEST_UPLOAD: Final = 50_000  # bytes/s; a server that takes the body more slowly counts as silent
+_SLOWEST: Final = 50_000  # bytes/s; a server that takes a body or answers more slowly counts as silent
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 8.0
 _LONGEST_RETRY_AFTER: Final = 60.0
 _REPEAT_ON: Final = frozenset({500, 502, 503, 504})
+_LONGEST_ERROR: Final = 1 << 16
+_LONGEST_MESSAGE: Final = 1000
+_LONGEST_ID: Final = 100
 
 
 @dataclass
@@ -52,52 +55,6 @@ class Traffic:
     sent: int = 0
     received: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A successful answer."""
-
-    method: str
-    url: str
-    status: int
-    content_type: str
-    body: bytes
-    request_id: str | None
-
-    def unexpected(self, message: str) -> UnexpectedAnswerError:
-        """The error for an answer that is not what the protocol says."""
-        return UnexpectedAnswerError(self.method, self.url, self.status, message, self.request_id)
-
-    def _json(self) -> Any:
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            raise self.unexpected(f"expected JSON, got {self.content_type}") from None
-
-    def object(self, *fields: str) -> dict[str, Any]:
-        """The body as a JSON object that has `fields`. Raises UnexpectedAnswerError."""
-        value = self._json()
-        if not isinstance(value, dict):
-            raise self.unexpected("expected a JSON object")
-        for name in fields:
-            if name not in value:
-                raise self.unexpected(f"the answer has no {name!r}")
-        return value
-
-    def objects(self) -> list[dict[str, Any]]:
-        """The body as a JSON array of objects. Raises UnexpectedAnswerError."""
-        value = self._json()
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.unexpected("expected a JSON array of objects")
-        return value
-
-    def strings(self, name: str) -> list[str]:
-        """The strings in field `name` of a JSON object, none if absent. Raises UnexpectedAnswerError."""
-        value = self.object().get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.unexpected(f"{name!r} is not a list of strings")
-        return value
 
 
 class Transport:
@@ -152,8 +109,9 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | None = None,
         repeatable: bool,
+        longest: int = LONGEST_JSON,
     ) -> Answer:
-        """Send a request and read the whole answer.
+        """Send a request and read the whole answer, which may have `longest` bytes.
 
         `repeatable` says that sending it twice does no harm; only then is it sent again after a lost
         connection, silence or a 5xx. Refused connections and 429 are tried again in any case. Raises
@@ -163,7 +121,7 @@ class Transport:
         while True:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
             try:
-                return await self._once(method, url, headers, body)
+                return await self._once(method, url, headers, body, longest)
             except ResponseError as error:
                 limited = isinstance(error, RateLimitError)
                 if attempt >= self.retries or not (limited or (repeatable and error.status in _REPEAT_ON)):
@@ -182,7 +140,9 @@ class Transport:
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    async def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, longest: int
+    ) -> Answer:
         address = URL(url, encoded=True)
         session = await self.open()
         self.traffic.requests += 1
@@ -190,7 +150,7 @@ class Transport:
         begin = time.perf_counter()
         try:
             async with asyncio.timeout(
-                self.timeout + _CONNECT_SECONDS + len(body or b"") / _SLOWEST_UPLOAD
+                self.timeout + _CONNECT_SECONDS + len(body or b"") / _SLOWEST
             ) as limit:
                 async with session.request(
                     method,
@@ -201,8 +161,7 @@ class Transport:
                     proxy=_proxy(address),
                     ssl=_tls() if address.scheme == "https" else True,
                 ) as response:
-                    limit.reschedule(None)  # from here on sock_read watches, however long the answer is
-                    content = await _content(response)
+                    content = await _content(response, limit, self.timeout, longest)
         except TimeoutError as error:  # aiohttp's time limits are TimeoutErrors too
             raise _silent(address, self.timeout) from error
         except aiohttp.ClientConnectorError as error:
@@ -218,15 +177,27 @@ class Transport:
             ) from error
         finally:
             self.traffic.seconds += time.perf_counter() - begin
+        if content is None:
+            raise UnexpectedAnswerError(
+                method, url, response.status, f"the answer is longer than {longest} bytes", None
+            )
         self.traffic.received += len(content)
         return _checked(method, url, response, content)
 
 
-async def _content(response: aiohttp.ClientResponse) -> bytes:
+async def _content(
+    response: aiohttp.ClientResponse, limit: asyncio.Timeout, silence: float, longest: int
+) -> bytes | None:
+    """The body, None when it is longer than `longest` bytes; `limit` moves on while enough of it arrives."""
     # One growing buffer: `read()` would collect pieces and join them, holding a large answer twice.
     content = bytearray()
+    begin = asyncio.get_running_loop().time()
+    limit.reschedule(begin + silence)
     async for piece in response.content.iter_any():
         content += piece
+        if len(content) > longest:
+            return None
+        limit.reschedule(begin + silence + len(content) / _SLOWEST)
     return cast("bytes", content)  # read like bytes everywhere, and never changed
 
 
@@ -244,8 +215,13 @@ def _checked(method: str, url: str, response: aiohttp.ClientResponse, content: b
             f"redirect to {target}; redirects are not followed: correct the URL",
             request_id,
         )
-    message, said_id = wire.read_error(content)
-    error = response_error(method, url, status, message, said_id or request_id)
+    try:
+        message, said_id = wire.read_error(content[:_LONGEST_ERROR])
+    except RecursionError:  # JSON of absurd depth
+        message, said_id = "", None
+    error = response_error(
+        method, url, status, message[:_LONGEST_MESSAGE], (said_id or request_id or "")[:_LONGEST_ID] or None
+    )
     if isinstance(error, RateLimitError):
         error.retry_after = _retry_after(response.headers.get("Retry-After"))
     raise error
@@ -310,5 +286,5 @@ def _retry_after(value: str | None) -> float | None:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

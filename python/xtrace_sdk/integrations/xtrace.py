@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError, InputError, KeyMismatchError
+from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
 from xtrace_sdk.integrations.errors import (
     MissingAdminKeyError,
     MissingApiKeyError,
@@ -30,7 +31,7 @@ from xtrace_sdk.integrations.errors import (
     NotFoundError,
     WrongTypeError,
 )
-from xtrace_sdk.integrations.transport import Answer, Traffic, Transport, check_base_url
+from xtrace_sdk.integrations.transport import Traffic, Transport, check_base_url
 from xtrace_sdk.integrations.uploads import Batch, Index, UploadReport, batches, ciphertext_rows, in_order
 
 API_URL: Final = "https://api.production.xtrace.ai"
@@ -49,8 +50,8 @@ class XTraceIntegration:
 
     `api_key` and `admin_key` default to ``XTRACE_API_KEY`` and ``XTRACE_ADMIN_KEY``; `admin_api_url` to
     ``XTRACE_ADMIN_API_URL``, else to `api_url` when that was changed. `timeout` is the longest silence of the
-    server in seconds, `retries` how often a call that may be repeated is tried again. One object serves any
-    number of tasks and event loops.
+    server in seconds, `retries` how often a call that may be repeated is tried again. Distances of more than
+    `max_answer_bytes` are refused; a `range` asks for fewer. One object serves any number of tasks and loops.
 
     Raises MissingApiKeyError without an API key, ConfigurationError for a malformed URL or key.
     """
@@ -65,6 +66,7 @@ class XTraceIntegration:
         *,
         timeout: float = 120.0,
         retries: int = 3,
+        max_answer_bytes: int = 4 << 30,
     ) -> None:
         self.org_id = _id(org_id, "org_id")
         self.api_url = check_base_url(api_url, "api_url")
@@ -79,6 +81,7 @@ class XTraceIntegration:
         admin = admin_key or os.environ.get("XTRACE_ADMIN_KEY")
         self.admin_key = _header_value(admin, "admin_key") if admin else None
         self.batch_size = 500
+        self.max_answer_bytes = max_answer_bytes
         self._transport = Transport(timeout=timeout, retries=retries, connections=50)
         self._registered: set[str] = set()
 
@@ -130,7 +133,7 @@ class XTraceIntegration:
 
     async def _fetch(self, ids: list[tuple[str, str]], fields: list[tuple[str, str]]) -> list[Json]:
         answer = await self._data("GET", wire.CHUNKS, query=[*ids, *fields])
-        chunks = answer.objects()
+        chunks = answer.chunks({int(text) for _, text in ids}, len(ids))
         for chunk in chunks:
             if chunk.get("index"):
                 try:
@@ -193,7 +196,7 @@ class XTraceIntegration:
         """
         body = {"kb_id": kb_id, "chunks": chunks, "context_id": context_id}
         headers = {wire.IDEMPOTENCY_KEY_HEADER: idempotency_key or uuid4().hex}
-        return (await self._data("POST", wire.CHUNKS, body, headers=headers)).object()
+        return (await self._data("POST", wire.CHUNKS, body, headers=headers)).inserted(len(chunks))
 
     async def update_chunks(
         self, index_updates: Index, chunk_updates: Sequence[Mapping[str, Any]], context_id: str, kb_id: str
@@ -217,8 +220,9 @@ class XTraceIntegration:
         deleted = 0
         for ids in _id_groups(chunk_ids) or [[]]:
             query = [("kb_id", _id(kb_id, "kb_id")), *ids]
-            answer = (await self._data("DELETE", wire.CHUNKS, query=query)).object()
-            deleted += int(answer.get("deleted_count") or 0)
+            received = await self._data("DELETE", wire.CHUNKS, query=query)
+            answer = received.object()
+            deleted += received.count("deleted_count")
         return {**answer, "deleted_count": deleted}
 
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Json]) -> Json:
@@ -277,14 +281,17 @@ class XTraceIntegration:
             body["range"] = _id_range(id_range)
         # Ciphertexts do not compress: asking for it would only cost time.
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
-        answer = await self._data("POST", wire.HAMMING, body, headers=headers)
+        answer = await self._data("POST", wire.HAMMING, body, headers=headers, longest=self.max_answer_bytes)
         chunks, width = rows.shape
         try:
-            return await asyncio.to_thread(
+            ids, products = await asyncio.to_thread(
                 wire.unpack_distances, answer.body, answer.content_type, chunks=chunks, width=width
             )
         except InputError as error:
             raise answer.unexpected(str(error)) from None
+        limits = body.get("range")
+        answer.check_ids(ids, None if limits is None else (limits[0], limits[1]))
+        return ids, products
 
     async def meta_search(
         self,
@@ -300,7 +307,7 @@ class XTraceIntegration:
             body["projection"] = list(projection)
         if return_content:
             body["return_content"] = True
-        return (await self._data("POST", wire.CHUNKS_META, body)).objects()
+        return (await self._data("POST", wire.CHUNKS_META, body)).objects(chunk_id=int)
 
     async def meta_search_paginated(
         self,
@@ -330,7 +337,7 @@ class XTraceIntegration:
             body["limit"] = limit
         if return_content:
             body["return_content"] = True
-        return (await self._data("POST", wire.CHUNKS_META_PAGE, body)).object("results")
+        return (await self._data("POST", wire.CHUNKS_META_PAGE, body)).objects_in("results", chunk_id=int)
 
     async def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
@@ -366,7 +373,7 @@ class XTraceIntegration:
         """
         body = {"data": exec_context_dict, "context_id": context_id}
         answer = await self._data("POST", wire.CONTEXTS, body)
-        return str(answer.object("context_id")["context_id"])
+        return str(answer.object(context_id=str)["context_id"])
 
     async def register_public_context(self, data: Mapping[str, Any], context_id: str) -> None:
         """Make sure that the server has the public part of a context: without it there is no search.
@@ -401,7 +408,7 @@ class XTraceIntegration:
 
     async def delete_exec_context(self, context_id: str) -> Literal[True]:
         """Delete a stored context. Chunks encrypted under it stay, unsearchable until it is stored again."""
-        await self._data("DELETE", wire.CONTEXT, context_id=context_id)
+        (await self._data("DELETE", wire.CONTEXT, context_id=context_id)).done()
         self._registered.discard(context_id)
         return True
 
@@ -415,14 +422,14 @@ class XTraceIntegration:
 
     async def register_kb_binding(self, kb_id: str, ctx_id: str) -> Literal[True]:
         """Bind a knowledge base to a context."""
-        await self._data("POST", wire.KB_BIND, repeatable=True, kb_id=kb_id, context_id=ctx_id)
+        (await self._data("POST", wire.KB_BIND, kb_id=kb_id, context_id=ctx_id)).done()
         return True
 
     # Administration: these need an admin key and raise MissingAdminKeyError without one.
 
     async def list_kbs(self) -> list[Json]:
         """All knowledge bases of the organisation."""
-        return (await self._admin("GET", wire.KBS)).objects()
+        return (await self._admin("GET", wire.KBS)).objects(id=str)
 
     async def get_kb(self, kb_id: str) -> Json:
         """One knowledge base: ``id``, ``name``, ``description``, ``numberOfVectors``, ``contextIds``, …"""
@@ -430,33 +437,36 @@ class XTraceIntegration:
 
     async def create_kb(self, name: str, description: str = "") -> Json:
         """Create a knowledge base -> its record; ``id`` names it from then on."""
-        return (await self._admin("POST", wire.KBS, {"name": name, "description": description})).object("id")
+        body = {"name": name, "description": description}
+        return (await self._admin("POST", wire.KBS, body)).object(id=str)
 
     async def delete_kb(self, kb_id: str) -> None:
         """Delete a knowledge base and all its chunks."""
-        await self._admin("DELETE", wire.KB, kb_id=kb_id)
+        (await self._admin("DELETE", wire.KB, kb_id=kb_id)).done()
 
     async def list_api_keys(self) -> list[Json]:
         """The active API keys: ``hash``, ``firstN``, ``name`` and times, never the secrets."""
-        return (await self._admin("GET", wire.KEYS)).objects()
+        return (await self._admin("GET", wire.KEYS)).objects(hash=str)
 
     async def create_api_key(self, name: str, description: str = "") -> Json:
         """Create an API key -> ``apiKey``, its record, and ``secretKey``, shown only this once."""
         body = {"name": name, "description": description}
-        return (await self._admin("POST", wire.KEYS, body)).object("secretKey")
+        return (await self._admin("POST", wire.KEYS, body)).object(apiKey=dict, secretKey=str)
 
     async def revoke_api_key(self, key_hash: str) -> None:
         """Revoke an API key by its hash."""
-        await self._admin("PATCH", wire.KEY_REVOKE, key_hash=key_hash)
+        (await self._admin("PATCH", wire.KEY_REVOKE, key_hash=key_hash)).done()
 
     async def get_key_permissions(self, key_hash: str) -> list[Json]:
         """An API key's rights: ``knowledgeBaseId`` and ``permission`` each."""
-        return (await self._admin("GET", wire.KEY_PERMISSIONS, key_hash=key_hash)).objects()
+        answer = await self._admin("GET", wire.KEY_PERMISSIONS, key_hash=key_hash)
+        return answer.objects(knowledgeBaseId=str, permission=int)
 
     async def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> Json:
         """Set an API key's right on a knowledge base: 0 none, 1 read, 3 write, 7 delete."""
         body = {"permission": permission}
-        return (await self._admin("PUT", wire.KEY_PERMISSION, body, key_hash=key_hash, kb_id=kb_id)).object()
+        answer = await self._admin("PUT", wire.KEY_PERMISSION, body, key_hash=key_hash, kb_id=kb_id)
+        return answer.object(permission=int)
 
     # Below: from a call to a request.
 
@@ -468,12 +478,12 @@ class XTraceIntegration:
         *,
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
-        repeatable: bool = True,
+        longest: int = LONGEST_JSON,
         **parts: str,
     ) -> Answer:
         parts["org_id"] = self.org_id
         sent = {wire.API_KEY_HEADER: self.api_key, "Accept": wire.JSON, **(headers or {})}
-        return await self._send(method, self.api_url, template, parts, body, query, sent, repeatable)
+        return await self._send(method, self.api_url, template, parts, body, query, sent, longest=longest)
 
     async def _admin(self, method: str, template: str, body: Json | None = None, **parts: str) -> Answer:
         if not self.admin_key:
@@ -497,7 +507,9 @@ class XTraceIntegration:
         body: Json | None,
         query: Sequence[tuple[str, str]],
         headers: dict[str, str],
-        repeatable: bool,
+        *,
+        repeatable: bool = True,
+        longest: int = LONGEST_JSON,
     ) -> Answer:
         address = base + wire.path(template, **{name: _id(part, name) for name, part in parts.items()})
         if query:
@@ -512,7 +524,7 @@ class XTraceIntegration:
                 raise InputError(f"request: {error}") from None
             headers["Content-Type"] = wire.JSON
         return await self._transport.request(
-            method, address, headers=headers, body=data, repeatable=repeatable
+            method, address, headers=headers, body=data, repeatable=repeatable, longest=longest
         )
 
 
