@@ -217,7 +217,7 @@ class EncryptedVectorStore(Secret):
         namespace: str,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the documented name
     ) -> AsyncIterator[Chunk]:
-        """As the protocol says, decrypted as they arrive: only the chunks' numbers are held, 8 bytes each.
+        """As the protocol says, fetched and decrypted a few hundred at a time; only their numbers are held.
 
         Chunks that were there at the beginning, less those that are deleted before their turn.
         """
