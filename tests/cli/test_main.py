@@ -51,6 +51,13 @@ def test_without_the_extra_there_is_one_clear_message():
     )
 
 
+def test_module_without_the_extra_says_the_same():
+    start = "runpy.run_module('xtrace_sdk.cli', run_name='__main__')"
+    done = python(f"import runpy, sys; sys.modules['typer'] = None; {start}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("xtrace: the command line needs the extra 'cli'")
+
+
 def test_serve_without_the_extra_there_is_one_clear_message():
     done = python("import sys; sys.modules['uvicorn'] = None\nfrom xtrace_sdk.cli import app\napp(['serve'])")
     assert done.returncode == 2

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import stat
 
 import pytest
@@ -7,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xtrace_sdk.cli import settings as module
-from xtrace_sdk.cli.settings import Settings, read_env_file, write_env_file
+from xtrace_sdk.cli.settings import (
+    DEFAULT_MODEL,
+    Model,
+    Settings,
+    read_env_file,
+    write_env_file,
+    write_private,
+)
 from xtrace_sdk.errors import ConfigurationError
 
 
@@ -81,6 +89,32 @@ def test_file_that_others_may_write_is_refused(tmp_path, mode):
     path.chmod(mode)
     with pytest.raises(ConfigurationError, match="chmod go-w"):
         Settings.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owners here")
+def test_file_left_by_another_user_is_used_only_when_named(tmp_path, monkeypatch):
+    write_env_file(tmp_path / ".env", {"XTRACE_API_URL": "http://attacker"})
+    write_private(tmp_path / DEFAULT_MODEL, json.dumps(vars(Model("simhash", "simhash", 8))))
+    assert Settings.load().api_url == "http://attacker"
+    if os.getuid() == 0:
+        os.chown(tmp_path / ".env", 12345, -1)
+        os.chown(tmp_path / DEFAULT_MODEL, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(ConfigurationError, match=r"\.env: belongs to another user"):
+        Settings.load()
+    with pytest.raises(ConfigurationError, match="embed_model: belongs to another user"):
+        Settings({}).read_model()
+    assert Settings.load(tmp_path / ".env").api_url == "http://attacker"
+    named = {"XTRACE_EMBEDDING_MODEL_PATH": str(tmp_path / DEFAULT_MODEL)}
+    assert Settings(named).read_model().dim == 8
+
+
+def test_model_that_others_may_write_is_refused(tmp_path):
+    write_private(tmp_path / DEFAULT_MODEL, json.dumps(vars(Model("simhash", "simhash", 8))))
+    (tmp_path / DEFAULT_MODEL).chmod(0o666)
+    with pytest.raises(ConfigurationError, match="chmod go-w"):
+        Settings({}).read_model()
 
 
 def test_environment_wins_over_the_file(tmp_path, monkeypatch):
@@ -164,5 +198,5 @@ def test_embedding_is_described_in_json(tmp_path):
     embedding = Settings.load().open_embedding()
     assert (embedding.provider, embedding.dim) == ("simhash", 64)
     path.write_bytes(b"\x80\x04cos\nsystem\n")  # a pickle, as the original kept it, is never loaded
-    with pytest.raises(ConfigurationError, match="expected JSON"):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
         Settings.load().open_embedding()

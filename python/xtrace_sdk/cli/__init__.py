@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 
-def _no_typer() -> None:
+def _no_typer(**_options: object) -> None:
     print(
         "xtrace: the command line needs the extra 'cli': pip install 'xtrace-sdk-native[cli]'",
         file=sys.stderr,

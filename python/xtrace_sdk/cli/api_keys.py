@@ -30,7 +30,7 @@ async def create(
     if json_output:
         print_json(created)
     else:
-        print(table([("hash", created["apiKey"]["hash"]), ("key", created["secretKey"])]))
+        print(table([("hash", str(created["apiKey"].get("hash", ""))), ("key", created["secretKey"])]))
         print("It is shown only now. `xtrace api-keys grant HASH KB_ID read|write|delete` gives it a right.")
 
 
@@ -44,7 +44,7 @@ async def list_(json_output: options.Json = False, env_file: options.EnvFile = N
         print_json(keys)
     else:
         rows = [
-            (key["hash"], key["firstN"], key.get("name", ""), str(key.get("lastUsedAt") or "never"))
+            (key["hash"], *(str(key.get(name) or "") for name in ("firstN", "name", "lastUsedAt")))
             for key in keys
         ]
         print(table([("HASH", "BEGINS", "NAME", "LAST USED"), *rows]))
@@ -84,4 +84,4 @@ async def grant(
     if json_output:
         print_json(record)
     else:
-        print(f"{kb_id}: {permission_name(int(record['permission']))}")
+        print(f"{kb_id}: {permission_name(record['permission'])}")

@@ -50,6 +50,8 @@ def command(function: Function) -> Function:
         except BrokenPipeError:  # the reader of a pipe went away: not worth a message
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
+        except OSError as error:  # a file or folder that cannot be read or written
+            fail(error, as_json=as_json)
         return result
 
     return cast("Function", run)
@@ -63,9 +65,9 @@ def fail(error: Exception | str, *, as_json: bool = False, code: int | None = No
     if as_json:
         print_json({"error": {"message": str(error), "status": status}})
     else:
-        print(style("error:", "red", "bold", to=sys.stderr), error, file=sys.stderr)
+        print(style("error:", "red", "bold", to=sys.stderr), printable(str(error)), file=sys.stderr)
         for note in getattr(error, "__notes__", ()):
-            print(f"       {note}", file=sys.stderr)
+            print(f"       {printable(note)}", file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -84,6 +86,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def printable(text: str) -> str:
+    """`text` with a mark for each character that steers a terminal: it comes from servers and documents."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
+
+
 def has_colour(stream: TextIO) -> bool:
     """Whether `stream` is a terminal that wants colours."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
@@ -98,7 +107,7 @@ def style(text: str, *styles: str, to: TextIO | None = None) -> str:
 
 def table(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Rows of cells in aligned columns; the columns in `right` are aligned right."""
-    cells = [list(row) for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(

@@ -126,7 +126,8 @@ def _settings(
     env_file: Path, api_url: str | None, org_id: str | None, credentials: Path | None
 ) -> tuple[Settings, dict[str, str]]:
     """The settings to be, and what of them the ``.env`` file shall hold."""
-    known = {**(read_env_file(env_file) if env_file.is_file() else {}), **os.environ}
+    in_file = read_env_file(env_file, named=env_file != Path(".env")) if env_file.is_file() else {}
+    known = {**in_file, **os.environ}
     updates = {
         "XTRACE_API_URL": _asked("Server", api_url or known.get("XTRACE_API_URL"), DEFAULT_URL).rstrip("/"),
         "XTRACE_EXECUTION_CONTEXT_PATH": str(Settings(known).context_path),

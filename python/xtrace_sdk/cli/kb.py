@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xtrace_sdk.cli import options
-from xtrace_sdk.cli.console import FAILED, command, confirm, print_json, style, table
+from xtrace_sdk.cli.console import FAILED, command, confirm, print_json, printable, style, table
 from xtrace_sdk.cli.settings import API_KEY, Settings
 from xtrace_sdk.errors import ApiError
 
@@ -66,9 +66,9 @@ async def create(
     if json_output:
         print_json({**kb, **granted})
         return
-    print(kb["id"])
+    print(printable(kb["id"]))
     if "permissionError" in granted:
-        print(style(f"The API key was given no right: {granted['permissionError']}", "yellow"))
+        print(style(printable(f"The API key was given no right: {granted['permissionError']}"), "yellow"))
 
 
 async def _grant(
@@ -124,8 +124,8 @@ async def list_(
         rows = [
             (
                 kb["id"],
-                kb["name"],
-                f"{kb.get('numberOfVectors', 0):,}",
+                str(kb.get("name", "")),
+                f"{kb['numberOfVectors']:,}" if type(kb.get("numberOfVectors")) is int else "?",
                 permission_name(kb["permissionLabel"]),
                 str(kb.get("updatedAt", "")),
             )

@@ -79,7 +79,7 @@ class Settings:
         path = named or Path(".env")
         if named is not None and not path.is_file():
             raise ConfigurationError(f"{path}: no such settings file; `xtrace init` writes one")
-        in_file = read_env_file(path) if path.is_file() else {}
+        in_file = read_env_file(path, named=named is not None) if path.is_file() else {}
         return cls({**in_file, **os.environ}, {API_KEY: api_key} if api_key else {})
 
     def __repr__(self) -> str:
@@ -159,8 +159,9 @@ class Settings:
             raise ConfigurationError(
                 f"XTRACE_EMBEDDING_MODEL_PATH: no model at {path}; `xtrace init` describes one"
             )
+        text = _trusted_text(path, named=path != DEFAULT_MODEL)
         try:
-            return Model(**json.loads(path.read_text(encoding="utf-8")))
+            return Model(**json.loads(text))
         except (ValueError, TypeError):
             raise ConfigurationError(
                 f"{path}: expected JSON with provider, model_name and dim; run `xtrace init`"
@@ -211,21 +212,14 @@ def system_keyring() -> Any:
     return None if isinstance(keyring.get_keyring(), fail.Keyring) else keyring
 
 
-def read_env_file(path: Path) -> dict[str, str]:
+def read_env_file(path: Path, *, named: bool = True) -> dict[str, str]:
     """``NAME=value`` lines: values bare, in single quotes (as they are) or double quotes (with escapes).
 
     Raises ConfigurationError naming a malformed line, or when others may write the file: it could send keys
-    to a server of theirs.
+    to a server of theirs. A file that nobody `named` must also belong to the user.
     """
-    try:
-        mode = path.stat().st_mode
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigurationError(f"{path}: others may write it; run: chmod go-w {path}")
     values = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_trusted_text(path, named=named).split("\n"), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -235,6 +229,22 @@ def read_env_file(path: Path) -> dict[str, str]:
             raise ConfigurationError(f"{path}:{number}: expected NAME=value")
         values[match[1]] = value
     return values
+
+
+def _trusted_text(path: Path, *, named: bool) -> str:
+    """The text of a file that decides where keys and queries go."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(f"{path}: others may write it; run: chmod go-w {path}")
+    # In a folder that all share, such as /tmp, somebody else may have left it for us to find.
+    if not named and hasattr(os, "getuid") and status.st_uid not in (0, os.getuid()):
+        raise ConfigurationError(f"{path}: belongs to another user; if you trust it, name its full path")
+    return text
 
 
 def write_env_file(path: Path, updates: Mapping[str, str]) -> None:

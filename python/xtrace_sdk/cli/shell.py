@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _HISTORY: Final = Path("~/.xtrace_cli_history")
+_SECRET: Final = re.compile(r"\s(--api[-_]key|-\w*a)")  # a key was typed after it
 _LEAVE: Final = ("quit", "exit", ":q")
 
 
@@ -39,6 +41,8 @@ def shell() -> None:
                 continue
             if line in _LEAVE:
                 break
+            if readline is not None and _SECRET.search(line):
+                readline.remove_history_item(readline.get_current_history_length() - 1)
             if line:
                 _run(commands, line)
     finally:

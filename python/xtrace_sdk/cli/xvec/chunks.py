@@ -47,6 +47,8 @@ async def head(
 
 async def _page(session: Session, kb_id: str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Chunks with ids above `after`, decrypted, and whether there are more."""
+    from xtrace_sdk.cli.xvec.session import has_more
+
     page = await session.client.meta_search_paginated(
         kb_id,
         session.context.id,
@@ -60,12 +62,12 @@ async def _page(session: Session, kb_id: str, after: int, limit: int) -> tuple[l
     chunks = [
         {
             "chunk_id": chunk["chunk_id"],
-            "meta_data": chunk["meta_data"],
-            "chunk_content": decrypt(chunk["chunk_content"]),
+            "meta_data": chunk["meta_data"] if isinstance(chunk.get("meta_data"), dict) else {},
+            "chunk_content": decrypt(chunk.get("chunk_content", "")),
         }
         for chunk in page["results"]
     ]
-    return chunks, bool(chunks) and bool(page.get("has_more"))
+    return chunks, has_more(page, after)
 
 
 @command

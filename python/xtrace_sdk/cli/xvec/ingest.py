@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 import numpy as np
 
 from xtrace_sdk.cli.texts import split
-from xtrace_sdk.cli.xvec.session import Session
+from xtrace_sdk.cli.xvec.session import Session, has_more
 from xtrace_sdk.integrations.uploads import in_order
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 
@@ -85,11 +85,11 @@ class Ingest:
                 limit=_PAGE,
                 sort_order="asc",
             )
+            more = has_more(page, last)
             for chunk in page["results"]:
                 last = chunk["chunk_id"]
-                if chunk.get("key"):
+                if isinstance(chunk.get("key"), str):
                     stored[chunk["key"]] = (last, chunk.get("name") or "")
-            more = bool(page.get("has_more"))
         return cls(session, kb_id, stored, **options)
 
     async def add(self, source: str, texts: list[str]) -> None:
@@ -122,7 +122,7 @@ class Ingest:
             block, np.concatenate(bits), disable_progress=True
         )
         for answer in await self._loader.dump_db(db, index, self._kb_id):
-            self.outcome.chunk_ids += answer["chunk_ids"]
+            self.outcome.chunk_ids += answer.get("chunk_ids", [])
         self.outcome.stored += len(block)
 
     def _pieces(self, texts: list[str]) -> Iterator[str]:

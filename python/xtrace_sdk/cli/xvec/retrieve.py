@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from xtrace_sdk.cli import options
-from xtrace_sdk.cli.console import command, print_json
+from xtrace_sdk.cli.console import command, print_json, printable
 
 if TYPE_CHECKING:
     from xtrace_sdk.cli.settings import Settings
@@ -57,7 +57,7 @@ async def retrieve(
         print_json(found if answer is None else {"answer": answer, "chunks": found})
         return
     if answer is not None:
-        print(answer, end="\n\n")
+        print(printable(answer), end="\n\n")
     if found:
         print_chunks(found, full=full_chunks)
     else:

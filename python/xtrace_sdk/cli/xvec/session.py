@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,6 +64,17 @@ async def open_session(env_file: Path | None, api_key: str | None) -> AsyncItera
     settings = Settings.load(env_file, api_key)
     async with settings.connect() as client:
         yield Session(settings, client)
+
+
+def has_more(page: dict[str, Any], after: int) -> bool:
+    """Whether there is a page after this one, which began after chunk `after`.
+
+    Raises InputError unless the ids ascend: then a server could keep its client asking for ever.
+    """
+    ids = [after, *(chunk["chunk_id"] for chunk in page["results"])]
+    if any(later <= earlier for earlier, later in pairwise(ids)):
+        raise InputError("the server's answer is not sorted by chunk id as it was asked to be")
+    return len(ids) > 1 and bool(page.get("has_more"))
 
 
 def metadata(tags: list[str] | None) -> MetaData:

@@ -49,7 +49,7 @@ async def upsert(
             chunk["chunk_id"] = chunk_id
         vector = await session.embedding.bin_embed(content)
         answers = await DataLoader(session.context, session.client).upsert_one(chunk, vector, kb_id)
-    stored = chunk_id if chunk_id is not None else answers[0]["chunk_ids"][0]
+    stored = chunk_id if chunk_id is not None else next(iter(answers[0].get("chunk_ids", ())), None)
     if json_output:
         print_json({"chunk_id": stored})
     else:
