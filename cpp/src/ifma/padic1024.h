@@ -787,17 +787,9 @@ class Padic1024 {
     Lanes r[kDigit], s[kDigit];
     carry(r, u_[now_ ^ 1]);
     subtract_p(s, r);
-    Lanes is_one = _mm512_xor_si512(s[0], broadcast(1)), is_one_plus_p;
-    {
-      s[0] = sub(s[0], broadcast(1));  // >= 0 if s = 1 + p, as p is odd
-      is_one_plus_p = _mm512_xor_si512(s[0], broadcast(tables_.p[0]));
-      for (int k = 1; k < kDigit; ++k) {
-        is_one = bit_or(is_one, s[k]);
-        is_one_plus_p = bit_or(is_one_plus_p, _mm512_xor_si512(s[k], broadcast(tables_.p[k])));
-      }
-    }
-    const __mmask8 by_one = _mm512_cmpeq_epi64_mask(is_one, zero());
-    const __mmask8 by_p = _mm512_cmpeq_epi64_mask(is_one_plus_p, zero());
+    const __mmask8 by_one = is_one(s);
+    subtract_p(r, s);
+    const __mmask8 by_p = is_one(r);
     // (v - m) / R = L - (1 or 2), where the reduction's own -1 is the other side of the +p.
     for (int k = 0; k < 2 * kDigit; ++k) work_[kLayout.second[k].index] = k < kDigit ? x.v[k] : zero();
     run<kThenSquare>(memory());
@@ -823,6 +815,13 @@ class Padic1024 {
   }
 
  private:
+  // The lanes in which canonical limbs are those of 1.
+  XVEC_INLINE static __mmask8 is_one(const Lanes* x) {
+    Lanes difference = _mm512_xor_si512(x[0], broadcast(1));
+    for (int k = 1; k < kDigit; ++k) difference = bit_or(difference, x[k]);
+    return _mm512_cmpeq_epi64_mask(difference, zero());
+  }
+
   XVEC_INLINE Memory memory() {
     Memory memory{};
     memory.constants = &tables_.mask;
