@@ -362,6 +362,18 @@ async def test_a_server_cannot_replace_keys_or_configuration(context):
         await ExecutionContext.load_from_remote(PASSPHRASE, context.id, shelf)
 
 
+@pytest.mark.parametrize("name", ["sk", "pk", "type", "config", "key_provider", "wrapped_key"])
+async def test_a_server_cannot_keep_its_client_busy(context, name, monkeypatch):
+    """Numbers of millions of digits are refused before anything is computed with them."""
+    shelf = Shelf()
+    await context.save_to_remote(shelf)
+    stored = shelf.stored[context.id]
+    stored[name] += " " * (1 << 18)
+    monkeypatch.setattr(PassphraseKeyProvider, "get_key", lambda _self: pytest.fail("the key was derived"))
+    with pytest.raises(DecryptionError, match="cannot decrypt"):
+        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, shelf, allow_insecure=True)
+
+
 async def test_what_a_remote_load_needs(context):
     with pytest.raises(InputError, match="integration"):
         await ExecutionContext.load_from_remote(PASSPHRASE, context.id)

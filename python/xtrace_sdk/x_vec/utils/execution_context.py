@@ -46,6 +46,8 @@ _TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
     "paillier_lookup": PaillierLookupClient,
 }
 _FIELDS: Final = ("sk", "pk", "type", "config", "key_provider", "wrapped_key")
+# Room for moduli of 200,000 bits; the arithmetic of much longer numbers, which a server may send, takes minutes.
+_LONGEST_FIELD: Final = 1 << 18
 # CPython reads no JSON integer of more than 4,300 digits, and this format writes n**2 as one.
 _MAX_LOOKUP_KEY_LEN: Final = 3570
 
@@ -280,11 +282,13 @@ class ExecutionContext(Secret):
     ) -> ExecutionContext:
         if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in _FIELDS):
             raise undecryptable()
+        if any(len(json_obj[name]) > _LONGEST_FIELD for name in _FIELDS):
+            raise undecryptable()
         provider = _stored_provider(json_obj, passphrase, key_provider)
         secret = AESClient(provider.get_key()).decrypt(json_obj["sk"])
         client_type = next((known for known in _TYPES.values() if known.__name__ == json_obj["type"]), None)
         if client_type is None:
-            raise InputError(f"type: Unsupported type of context {json_obj['type']!r}")
+            raise InputError(f"type: Unsupported type of context {json_obj['type'][:80]!r}")
         client = client_type(skip_key_gen=True, allow_insecure=allow_insecure)
         try:
             client.load_stringified_keys(json_obj["pk"], secret)
@@ -363,7 +367,7 @@ def _stored_provider(
         raise InputError("Either key_provider or passphrase must be given")
     if stored["key_provider"] != "passphrase":
         raise InputError(
-            f"key_provider: this context's key is held by {stored['key_provider']!r}, not by a passphrase; "
+            f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, not by a passphrase; "
             "give that provider (its from_wrapped takes the stored wrapped_key)"
         )
     return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase)
