@@ -3,7 +3,8 @@
 
 namespace xvec {
 
-// AVX-512 with every extension that kernel_ifma.cpp is compiled for, and an operating system that saves its registers.
+// AVX-512 with every extension that kernel_ifma.cpp is compiled for, on an operating system that saves its
+// registers.
 bool cpu_has_ifma() noexcept;
 
 // AVX2 and BMI2, as kernel_avx2.cpp is compiled for.

@@ -69,7 +69,7 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
   }
 
  private:
-  // T in lane `lane`: U and v with T R = U + v n (mod n²), hence e = v / U; kept as v I / R = e R with I = U^-1 R² = T^-1 R.
+  // T in lane `lane`: U and v with T R = U + v n (mod n²), hence e = v / U; the inverse is U^-1 R² = T^-1 R.
   void put(Elements& elements, std::size_t lane, const Integer& t) const {
     const Integer scaled = t * r_ % (n_ * n_), u = scaled % n_, t_inverse = inverse(t % n_, n_);
     put_digits(elements.u, lane, u);

@@ -9,7 +9,8 @@ namespace xvec {
 enum class Operation { product, decryptor, owner_encryptor, public_encryptor };
 
 // Runs one operation of a kernel for key_len = 1024 and compares every result with Integer's. True also if the kernel
-// does not make the operation. Takes well under a millisecond (owner's encryption: a few), and on later calls nothing.
+// does not make the operation. Takes less than a millisecond for products and decryption and a few for encryption,
+// whose tables take longest; later calls remember.
 bool passes_self_test(const Kernel& kernel, Operation operation);
 
 }  // namespace xvec

@@ -15,7 +15,7 @@ constexpr int kStripWidth = 6;
 
 template <int KeyLen>
 struct ProductSize {
-  // vpmuludq multiplies 32 bits; what is left keeps all products of a column within 64: (limbs + 2) 2^(2 bits) < 2^64.
+  // vpmuludq multiplies 32 bits; fewer keep a column of products within 64: (limbs + 2) 2^(2 bits) < 2^64.
   static constexpr int bits = KeyLen > 1536 ? 27 : 28;
   static constexpr int words = 4 * KeyLen / 64;
   static constexpr int limbs = (4 * KeyLen + bits - 1) / bits;  // 147, 220, 304

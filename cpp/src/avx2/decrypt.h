@@ -2,8 +2,8 @@
 // its derivation are those of ifma/padic.h.
 //
 // An element X = u + v p stands for X / R mod p². Bounds: R = 2^s 2^KeyLen with s >= 4, and C in (R, 4R]. From digits
-// < 1.25 p, u'' < u u' / R + p < 1.1 p and v'' < (u v' + v u' + C) / R + p < 1.2 p + 4, so no result is reduced further.
-// Columns are unsigned, so C's limbs are raised such that none of them is below a limb of m (Padic's bias).
+// < 1.25 p, u'' < u u' / R + p < 1.1 p and v'' < (u v' + v u' + C) / R + p < 1.2 p + 4, so no result is reduced
+// further. Columns are unsigned, so C's limbs are raised such that none of them is below a limb of m (see DecryptionTables).
 #pragma once
 
 #include "avx2.h"
@@ -57,8 +57,9 @@ class Padic {
     for (int k = 0; k < kLimbs; ++k) x.u[k] = u[k];
   }
 
-  // x = the element of a ciphertext: words of any content. With c = sum of c_j B^j and the table's B^j R B^2 = A_j + B_j p,
-  // the sums of c_j A_j and c_j B_j lose the factor B^2 by two Montgomery limbs, whose quotient is taken off v.
+  // x = the element of a ciphertext: words of any content. With c = sum of c_j B^j and the table's
+  // B^j R B^2 = A_j + B_j p, the sums of c_j A_j and c_j B_j lose the factor B^2 by two Montgomery limbs, whose
+  // quotient is taken off v.
   XVEC_NOINLINE void enter(Element& x, const Lanes* words) const noexcept {
     Lanes c[kCipherLimbs], t[kLimbs + 2], m[2];
     for (int j = 0; j < kCipherLimbs; ++j) c[j] = limb_of_words<D::kBits>(words, kCipherWords, j);

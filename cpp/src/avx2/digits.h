@@ -135,7 +135,8 @@ struct Digits {
     }
   }
 
-  // r = (t + m p) / R for the quotient m = -t / p mod R. t: 2 Limbs columns >= 0; r and m: canonical limbs. r is not t.
+  // r = (t + m p) / R for the quotient m = -t / p mod R. t: 2 Limbs columns >= 0; r and m: canonical
+  // limbs. r is not t.
   XVEC_INLINE static void reduce(Lanes* r, const Lanes* t, Lanes* m, const Modulus<Limbs>& modulus) {
     Lanes carry = zero();
     for_each_index<0, (Limbs - 1) / kWidth + 1>([&](auto strip) __attribute__((always_inline)) {

@@ -1,5 +1,5 @@
-// Four items side by side: vectors of four 64-bit lanes, and the way between rows of bytes and vertical numbers. As in
-// ifma/lanes.h, which tells why, everything in this folder but avx2.h has internal linkage.
+// Four items side by side: vectors of four 64-bit lanes, and the way between rows of bytes and vertical numbers. As
+// in ifma/lanes.h, which tells why, everything in this folder but avx2.h has internal linkage.
 #pragma once
 
 #include <immintrin.h>

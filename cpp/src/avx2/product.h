@@ -4,8 +4,8 @@
 // additions of equal cost: X = sum of x_j T_j < limbs B N, and two Montgomery limbs m0, m1 make it
 // r = (X + m0 N + m1 B N) / B^2 < N (1 + limbs / B).
 //
-// Bounds. x_j, T_j's limbs, m0, m1 and N's limbs are < B: a column of limbs + 2 products and a carry (< 2^37) is below
-// (limbs + 2) B^2 + 2^37 < 2^64 for 149 and 222 limbs of 28 bits and 306 of 27.
+// Bounds. x_j, T_j's limbs, m0, m1 and N's limbs are < B: a column of limbs + 2 products and a carry (< 2^37) is
+// below (limbs + 2) B^2 + 2^37 < 2^64 for 149 and 222 limbs of 28 bits and 306 of 27.
 #pragma once
 
 #include "avx2.h"

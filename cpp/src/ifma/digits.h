@@ -1,8 +1,8 @@
 // Arithmetic of numbers modulo an odd n, eight at a time, in radix 2^52: products, and Montgomery's reduction (Math.
 // Comp. 44, 1985) with its quotient, from which p-adic arithmetic is built.
 //
-// R = 2^(52 limbs). Products and reductions go by square tiles of limbs, column of tiles by column of tiles: two rows of
-// accumulators fit the registers. A column collects at most 2 limbs halves < 2^52 of each product: < 2^60 for a
+// R = 2^(52 limbs). Products and reductions go by square tiles of limbs, column of tiles by column of tiles: two rows
+// of accumulators fit the registers. A column collects at most 2 limbs halves < 2^52 of each product: < 2^60 for a
 // product of 80 limbs, and a reduction adds as much again.
 #pragma once
 

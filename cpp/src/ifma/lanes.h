@@ -51,8 +51,8 @@ XVEC_INLINE Lanes madd_hi(Lanes accumulator, Lanes a, Lanes b) { return _mm512_m
 XVEC_INLINE Lanes load(const void* from) { return _mm512_loadu_si512(from); }
 XVEC_INLINE void store(void* to, Lanes a) { _mm512_storeu_si512(to, a); }
 
-// Calls f(Index<First>{}), ..., f(Index<Last - 1>{}): unrolled loops whose index is a constant expression, as shifts by
-// an immediate need it.
+// Calls f(Index<First>{}), ..., f(Index<Last - 1>{}): unrolled loops whose index is a constant expression, as shifts
+// by an immediate need it.
 template <int I>
 struct Index {
   constexpr operator int() const { return I; }

@@ -1,20 +1,21 @@
 // A fixed linear map modulo N, applied to eight numbers at a time, and with it the server's product.
 //
-// Multiplication by a fixed query is linear: with x = sum of x_j B^j (B = 2^51) and rows T_j = query * B^j * B^2 mod N,
+// Multiplication by a fixed query is linear: with x = sum of x_j B^j (B = 2^51) and rows
+// T_j = query * B^j * B^2 mod N,
 //
 //     X = sum of x_j T_j = query * x * B^2 (mod N),     0 <= X < rows * B * N.
 //
-// Two Montgomery limbs m0, m1 < B make X + m0 N + m1 B N divisible by B^2. The quotient r = query * x (mod N) is below
-// N (1 + rows / B), hence canonical up to one subtraction that practically never happens. That is one limb product
-// for each entry of the matrix; Winograd's pairing (1968) halves them: in every column, with t_j = T_j's limb there,
+// Two Montgomery limbs m0, m1 < B make X + m0 N + m1 B N divisible by B^2. The quotient r = query * x (mod N) is
+// below N (1 + rows / B), hence canonical up to one subtraction that practically never happens. That is one limb
+// product for each entry of the matrix; Winograd's pairing (1968) halves them: in every column, with T_j's limb t_j,
 //
 //     sum x_2i t_2i + x_2i+1 t_2i+1 = sum (x_2i + t_2i+1)(x_2i+1 + t_2i) - sum x_2i x_2i+1 - sum t_2i t_2i+1.
 //
 // The second sum is the same for all columns, the third is the matrix's `correction`. Additions are free here: the
 // processor starts one multiply-add and one other vector instruction in every cycle (design notes: docs/design.md).
 //
-// Bounds. x_j, t_j < 2^51, so factors are < 2^52 and nothing is cut off. `low` and `high` collect the low and the high
-// 52 bits of the products of one column, at most rows/2 + 3 <= 84 of each: < 2^59. The corrections subtract at
+// Bounds. x_j, t_j < 2^51, so factors are < 2^52 and nothing is cut off. `low` and `high` collect the low and the
+// high 52 bits of the products of one column, at most rows/2 + 3 <= 84 of each: < 2^59. The corrections subtract at
 // most rows/2 * (2^52 + 2 * 2^50) twice: > -2^60. Signed 64-bit lanes hold every column, and carries are arithmetic
 // shifts. As high's weight is 2^52 = 2 B, column k is low_k + 2 high_{k-1}.
 #pragma once
@@ -91,7 +92,7 @@ XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes*
   }
 }
 
-// Subtracts N in every lane where r >= N. r: limbs of radix 2^51, < 2 N. In scalar code, as it practically never runs.
+// Subtracts N in every lane where r >= N. r: limbs of radix 2^51, < 2 N. In scalar code, as it hardly ever runs.
 template <int KeyLen>
 XVEC_NOINLINE void subtract_modulus(Lanes* r, const MatrixModulus<KeyLen>& modulus) noexcept {
   constexpr int kLimbs = MatrixSize<KeyLen>::limbs;
@@ -158,7 +159,8 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<KeyLe
   columns[kLimbs] = bit_and(column, mask);
   columns[kLimbs + 1] = add(shift_right<kMatrixBits>(column), shift_left_1(madd_hi(zero(), state.quotient1, top)));
 
-  // r >= N needs its top two limbs to be at least those of N: chance 2^-44 for a random input, as r < N (1 + rows / B).
+  // r >= N needs its top two limbs to be at least those of N: chance 2^-44 for a random input, as
+  // r < N (1 + rows / B).
   const Lanes r1 = columns[kLimbs + 1], r0 = columns[kLimbs], below = broadcast(modulus.limbs[kLimbs - 2]);
   const __mmask8 suspects =
       _mm512_cmpgt_epu64_mask(r1, top) | (_mm512_cmpeq_epu64_mask(r1, top) & _mm512_cmpge_epu64_mask(r0, below));

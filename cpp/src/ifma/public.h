@@ -46,8 +46,8 @@ struct FactoredLanes {
   }
 };
 
-// z = x y; z may be x or y. With U_x U_y = R r - m n and w = -m / R mod n, U_x U_y / R = r + w n = r (1 + n w / r), so
-// e_z = e_x + e_y + w / r.
+// z = x y; z may be x or y. With U_x U_y = R r - m n and w = -m / R mod n, U_x U_y / R = r + w n = r (1 + n w / r),
+// so e_z = e_x + e_y + w / r.
 template <int Limbs>
 XVEC_NOINLINE void multiply(FactoredLanes<Limbs>& z, const FactoredLanes<Limbs>& x, const FactoredLanes<Limbs>& y,
                             const DigitModulus<Limbs>& modulus) noexcept {

@@ -43,8 +43,8 @@ struct PublicTables {
   WindowTable message;             // of g, indexed by m; no windows if g = 1 + n
 };
 
-// Fills `table`, eight windows at a time: lane l makes windows l * per_lane and on, per_lane = windows / 8 rounded up,
-// from base^(2^(step bits l per_lane)) in lane l of `start`. one: T = 1 in every lane.
+// Fills `table`, eight windows at a time: lane l makes windows l * per_lane and on, per_lane = windows / 8 rounded
+// up, from base^(2^(step bits l per_lane)) in lane l of `start`. one: T = 1 in every lane.
 template <int KeyLen>
 using PublicElements = FactoredElements<PublicTables<KeyLen>::limbs>;
 
@@ -55,8 +55,8 @@ void build_windows(const PublicTables<1536>&, const WindowTable& table, const Pu
 void build_windows(const PublicTables<2048>&, const WindowTable& table, const PublicElements<2048>& one,
                    const PublicElements<2048>& start) noexcept;
 
-// Eight encryptions: see PublicEncryptor. m and r point to one item for each lane; out has eight rows of 4 key_len / 8
-// bytes, stride apart. The tables are looked up by r and m: time depends on which entries the caches hold.
+// Eight encryptions: see PublicEncryptor. m and r point to one item for each lane; out has eight rows of 4 key_len /
+// 8 bytes, stride apart. The tables are looked up by r and m: time depends on which entries the caches hold.
 void encrypt_public_vartime(const PublicTables<1024>&, const std::uint64_t* const* m, const std::uint64_t* const* r,
                             std::uint8_t* out, std::size_t stride) noexcept;
 void encrypt_public_vartime(const PublicTables<1536>&, const std::uint64_t* const* m, const std::uint64_t* const* r,
