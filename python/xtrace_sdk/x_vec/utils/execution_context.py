@@ -46,7 +46,7 @@ _TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
     "paillier_lookup": PaillierLookupClient,
 }
 _FIELDS: Final = ("sk", "pk", "type", "config", "key_provider", "wrapped_key")
-# Room for moduli of 200,000 bits; the arithmetic of much longer numbers, which a server may send, takes minutes.
+# Room for moduli of 200,000 bits. A server may send longer ones, and computing with them takes minutes.
 _LONGEST_FIELD: Final = 1 << 18
 # CPython reads no JSON integer of more than 4,300 digits, and this format writes n**2 as one.
 _MAX_LOOKUP_KEY_LEN: Final = 3570
@@ -367,8 +367,8 @@ def _stored_provider(
         raise InputError("Either key_provider or passphrase must be given")
     if stored["key_provider"] != "passphrase":
         raise InputError(
-            f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, not by a passphrase; "
-            "give that provider (its from_wrapped takes the stored wrapped_key)"
+            f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, "
+            "not by a passphrase; give that provider (its from_wrapped takes the stored wrapped_key)"
         )
     return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase)
 
