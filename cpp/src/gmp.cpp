@@ -32,7 +32,8 @@ void reserve(mpz_t z, std::size_t bits) { mpz_realloc2(z, bits + 64); }
 }  // namespace
 
 Integer::Integer() : rep_(new Rep) {}
-Integer::Integer(std::uint64_t value) : Integer() { mpz_set_ui(rep_->z, value); }
+// mpz_set_ui takes a long, which has 32 bits on some systems.
+Integer::Integer(std::uint64_t value) : Integer() { mpz_import(rep_->z, 1, -1, sizeof value, 0, 0, &value); }
 Integer::Integer(const Integer& other) : Integer() { mpz_set(rep_->z, other.rep_->z); }
 Integer::Integer(Integer&& other) noexcept : rep_(std::exchange(other.rep_, nullptr)) {}
 Integer& Integer::operator=(const Integer& other) {
@@ -266,7 +267,7 @@ void select_limbs(Limb* r, const Limb* table, std::size_t n, std::size_t entries
   for (std::size_t e = 0; e < entries; ++e, table += n) {
     Limb mask = 0 - static_cast<Limb>(e == which);
     __asm__("" : "+r"(mask));  // opaque, so that no compiler turns the loop into a look-up
-    const auto* entry = reinterpret_cast<const Pair*>(table);
+    const Pair* entry = reinterpret_cast<const Pair*>(table);  // not auto, which drops the alignment of 8
     for (std::size_t i = 0; i < kLimbs / 2; ++i) selected[i] |= entry[i] & Pair{mask, mask};
   }
   std::memcpy(r, selected, sizeof selected);
