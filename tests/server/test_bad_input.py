@@ -127,6 +127,15 @@ def test_bad_queries(org, client, kb) -> None:
         refused(client.search(org, kb, client.vectors(1)[0], range=bounds), 400, "range")
 
 
+def test_ranges_beyond_64_bits(org, client, kb) -> None:
+    """No chunk lies there; bounds on either side of all ids leave every chunk in."""
+    bits = client.vectors(2)
+    org.insert(kb, client.context_id, client.chunks(bits))
+    for bounds in ([10**30, 10**31], [-(10**31), -(10**30)], [2**63, 2**63]):
+        assert client.distances(org, kb, bits[0], range=bounds)[0] == []
+    assert client.distances(org, kb, bits[0], range=[-(10**30), 10**30])[0] == [1, 2]
+
+
 def test_unknown_objects(org, client, kb) -> None:
     chunks = client.chunks(client.vectors(1))
     refused(org.insert("nothingthere", client.context_id, chunks), 404, "knowledge base not found")

@@ -32,6 +32,8 @@ from xtrace_sdk.server.storage.base import NotFoundError, Query
 
 router = APIRouter(tags=["search"])
 
+_NO_IDS = (1, 0)  # a range with no id in it
+
 _BINARY = {
     "description": "Products of the query with every candidate, ascending by chunk id.",
     "content": {
@@ -88,7 +90,8 @@ def _range(bounds: list[int] | None) -> tuple[int, int] | None:
     if not low <= high:
         raise InputError("range: expected [smallest chunk id, greatest chunk id]")
     limit = np.iinfo(np.int64)
-    return max(low, int(limit.min)), min(high, int(limit.max))
+    low, high = max(low, int(limit.min)), min(high, int(limit.max))
+    return (low, high) if low <= high else _NO_IDS
 
 
 @router.post(wire.CHUNKS_META, openapi_extra=takes(MetaSearchBody), response_model=list[ChunkAnswer])
