@@ -1,9 +1,13 @@
 """Indexes follow the store and stay within their budget."""
 
+from collections.abc import AsyncIterator
+
 import numpy as np
 import pytest
 
 from xtrace_sdk import wire
+from xtrace_sdk.server.index_cache import IndexCache
+from xtrace_sdk.server.storage.base import Change, Ciphertexts, PublicContext, UnavailableError
 
 
 def fill(org, client, vectors: int) -> tuple[str, np.ndarray]:
@@ -88,3 +92,31 @@ def test_updates_and_moves_between_contexts(org, client, make_client) -> None:
     assert org.api.patch(org.path(wire.CHUNKS), json=body).status_code == 200
     assert client.distances(org, kb, bits[0])[0] == [1, 2, 3, 4, 5, 6]
     assert other.distances(org, kb, bits[0])[0] == []
+
+
+class BreaksOff:
+    """Two chunks. The first reading breaks off after chunk 1, which is deleted before the second.
+
+    Every reading begins at 0, so that none says that a chunk is gone.
+    """
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    async def changes(self, org_id, kb_id, context_id, since: int) -> AsyncIterator[Change]:
+        assert since == 0
+        row = Ciphertexts(1, (5).to_bytes(5, "little"))
+        self.readings += 1
+        if self.readings == 1:
+            yield Change(1, np.empty(0, np.int64), [1], [row])
+            raise UnavailableError("database: locked")
+        yield Change(2, np.empty(0, np.int64), [2], [row])
+
+
+async def test_a_first_build_that_broke_off_leaves_nothing_behind() -> None:
+    cache = IndexCache(BreaksOff(), 1 << 20)
+    context = PublicContext(1_000_003, 1)
+    with pytest.raises(UnavailableError):
+        await cache.snapshot("org", "kb", "context", context, 1)
+    found = await cache.snapshot("org", "kb", "context", context, 2)
+    assert found.ids.tolist() == [2]

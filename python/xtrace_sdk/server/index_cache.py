@@ -23,7 +23,7 @@ _Name = tuple[str, str, int, int]
 
 class _Entry:
     def __init__(self, context: PublicContext) -> None:
-        self.index = CiphertextIndex(context.n**2, context.chunks)
+        self.index = _empty(context)
         self.sequence = 0
         self.following = asyncio.Lock()
 
@@ -83,6 +83,10 @@ class IndexCache:
         self, entry: _Entry, org_id: str, kb_id: str, context_id: str, context: PublicContext
     ) -> int:
         sequence, left_out = entry.sequence, 0
+        if sequence == 0:
+            # A first build that broke off left rows behind, and from the beginning nothing is told of
+            # chunks that are gone.
+            entry.index = _empty(context)
         async for change in self._store.changes(org_id, kb_id, context_id, entry.sequence):
             left_out += await asyncio.to_thread(_apply, entry.index, context, change)
             sequence = change.sequence
@@ -98,6 +102,10 @@ class IndexCache:
                     "an index of %d bytes is above the memory budget", self._entries[name].index.nbytes
                 )
             del self._entries[name]
+
+
+def _empty(context: PublicContext) -> CiphertextIndex:
+    return CiphertextIndex(context.n**2, context.chunks)
 
 
 def _apply(index: CiphertextIndex, context: PublicContext, change: Change) -> int:
