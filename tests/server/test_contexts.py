@@ -1,6 +1,8 @@
 """Execution contexts: stored as they are, told apart by their public part."""
 
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -94,6 +96,37 @@ def test_refusals(org, client, change, named: str) -> None:
     answer = post(org, change(client.data))
     assert answer.status_code == 400 and answer.json()["message"].startswith(named), answer.text
     assert get(org).status_code == 404
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '{"x": [-Infinity]}', '"a\\u0000"'])
+def test_what_no_json_can_hold(org, client, value: str) -> None:
+    data = json.dumps({**client.data, "later": 0}).replace('"later": 0', f'"later": {value}')
+    body = f'{{"context_id": "c1", "data": {data}}}'
+    answer = org.api.post(org.path(wire.CONTEXTS), content=body)
+    assert answer.status_code == 400 and answer.json()["message"].startswith("data.later"), answer.text
+    assert get(org).status_code == 404
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_key_revoked_while_it_sends_stores_nothing(org, live, client, kb, revoked: bool) -> None:
+    secret, key_hash = org.new_key()
+    org.permit(key_hash, kb, wire.WRITE)
+    content = json.dumps({"data": client.data, "context_id": "c1"}).encode()
+
+    def body() -> Iterator[bytes]:
+        yield content[:10]
+        deadline = time.monotonic() + 10
+        while key_hash not in live.services.touched:  # the key has been looked at
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if revoked:
+            org.admin.patch(wire.path(wire.KEY_REVOKE, key_hash=key_hash))
+        yield content[10:]
+
+    sender = live.client({wire.API_KEY_HEADER: secret})
+    answer = sender.post(org.path(wire.CONTEXTS), content=body())
+    assert answer.status_code == (403 if revoked else 200), answer.text
+    assert get(org).status_code == (404 if revoked else 200)
 
 
 def test_ids_that_do_not_fit_into_a_path(org, client) -> None:

@@ -36,20 +36,21 @@ def checked_meta(meta: Meta, field: str) -> Meta:
         elif name == FACETS and value is not None:
             checked[name] = checked_tokens(value, f"{field}.{name}")
         else:
-            checked[checked_text(name, f"{field}: a name")] = _checked_value(value, f"{field}.{name}")
+            checked[checked_text(name, f"{field}: a name")] = checked_json(value, f"{field}.{name}")
     return checked
 
 
-def _checked_value(value: Any, field: str) -> Any:
+def checked_json(value: Any, field: str) -> Any:
+    """A JSON value if it can be stored and served again. Raises InputError naming the part that cannot."""
     if isinstance(value, str):
         return checked_text(value, field)
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{field}: not a finite number")
     if isinstance(value, list):
-        return [_checked_value(one, f"{field}[{at}]") for at, one in enumerate(value)]
+        return [checked_json(one, f"{field}[{at}]") for at, one in enumerate(value)]
     if isinstance(value, dict):
         return {
-            checked_text(name, f"{field}: a name"): _checked_value(one, f"{field}.{name}")
+            checked_text(name, f"{field}: a name"): checked_json(one, f"{field}.{name}")
             for name, one in value.items()
         }
     return value

@@ -10,6 +10,7 @@ from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.server.auth import ApiCaller, ServicesNow
 from xtrace_sdk.server.ciphertexts import public_part
+from xtrace_sdk.server.metadata import checked_json
 from xtrace_sdk.server.models import (
     Acknowledged,
     ContextBody,
@@ -28,12 +29,13 @@ ContextPath = Annotated[str, Path()]
 
 @router.post(wire.CONTEXTS, openapi_extra=takes(ContextBody))
 async def store_context(request: Request, caller: ApiCaller, server: ServicesNow) -> ContextStored:
-    await caller.may_somewhere(wire.WRITE)
     _, body = await read_body(request, ContextBody)
+    await caller.may_somewhere(wire.WRITE)
     if not body.context_id.strip("."):
         raise InputError("context_id: expected more than dots")
-    public, parsed = public_part(body.data)
-    await server.store.store_context(caller.org_id, body.context_id, body.data, public, parsed)
+    data = checked_json(body.data, "data")
+    public, parsed = public_part(data)
+    await server.store.store_context(caller.org_id, body.context_id, data, public, parsed)
     return ContextStored(context_id=body.context_id)
 
 

@@ -143,7 +143,7 @@ def rights(db: sqlite3.Connection, org_id: str, key_hash: str) -> int:
     rows = db.execute(
         "SELECT default_permission FROM keys WHERE hash = ? AND org = ? AND active "
         "UNION SELECT p.permission FROM permissions AS p JOIN kbs ON kbs.no = p.kb "
-        "WHERE p.key = ? AND kbs.org = ?",
+        "JOIN keys ON keys.hash = p.key AND keys.active WHERE p.key = ? AND kbs.org = ?",
         (key_hash, org_id, key_hash, org_id),
     )
     union = 0
