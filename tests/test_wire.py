@@ -3,6 +3,8 @@
 import base64
 import json
 import struct
+import tracemalloc
+from contextlib import suppress
 
 import msgpack
 import numpy as np
@@ -142,6 +144,12 @@ def test_columns_are_not_copied() -> None:
         (msgpack.packb([[[b"\0", b"\0"], 1]]), wire.MSGPACK),
         (msgpack.packb([[[bytes(8) + b"\1"], 1]]), wire.MSGPACK),
         (msgpack.packb([]) + b"\0", wire.MSGPACK),
+        (msgpack.packb([[[[]], 1]]), wire.MSGPACK),
+        (msgpack.packb([[[b"\1"], []]]), wire.MSGPACK),
+        (msgpack.packb([[[b"\1"], 1]])[:-1], wire.MSGPACK),
+        (b"\xdd\xff\xff\xff\xff", wire.MSGPACK),
+        (b"\x91\xdd\xff\xff\xff\xff\x91\xc4\x01\x01\x01", wire.MSGPACK),
+        (b"\x91\x93\x91\xc4\x01\x01\x01" + b"\x91" * 5000, wire.MSGPACK),
         (b"{", wire.JSON),
         (b"\xff", wire.JSON),
         (b"[[[-1], 1]]", wire.JSON),
@@ -152,11 +160,28 @@ def test_columns_are_not_copied() -> None:
         (struct.pack("<4sIIIQQ", b"XTC1", 2, 8, 0, 0, 0), wire.COLUMNS),
         (struct.pack("<4sIIIQQ", b"XTC1", 1, 8, 0, 1, 0), wire.COLUMNS),
         (struct.pack("<4sIIIQQ", b"XTC1", 1, 8, 0, 2**61, 0), wire.COLUMNS),
+        (struct.pack("<4sIIIQQqq", b"XTC1", 1, 8, 0, 1, 0, -1, 1), wire.COLUMNS),
     ],
 )
 def test_bad_answers_are_refused(body: bytes, content_type: str) -> None:
     with pytest.raises(InputError, match=r"^distances"):
         wire.unpack_distances(body, content_type, chunks=1, width=8)
+
+
+@pytest.mark.parametrize("row", [b"", b"\x91", b"\x92", b"\x92\x91", b"\x93\x91\xc4\x01\x01\x01"])
+def test_empty_arrays_are_never_built(row: bytes) -> None:
+    """A byte each in the body, and 56 in memory: wherever they stand, they are skipped or refused."""
+    count = 300_000
+    arrays_of = b"\xdd" + count.to_bytes(4, "big") + b"\x90" * count
+    body = b"\x91" + row + arrays_of if row else arrays_of
+    tracemalloc.start()
+    try:
+        with suppress(InputError):
+            ids, _ = wire.unpack_distances(body, wire.MSGPACK, chunks=1, width=8)
+            assert ids.tolist() == [1] and row.startswith(b"\x93")
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=80), st.sampled_from([wire.MSGPACK, wire.JSON, wire.COLUMNS]))
@@ -181,6 +206,7 @@ def test_error_round_trip() -> None:
         (b'{"error": {"message": "inner"}}', "inner"),
         (b"[1]", "[1]"),
         (b"\xff", "\ufffd"),
+        (b"[" * 100_000, "[" * 500),
     ],
 )
 def test_any_error_body_gives_a_message(body: bytes, message: str) -> None:

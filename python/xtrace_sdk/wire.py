@@ -28,6 +28,7 @@ little-endian integer of ``width`` bytes (`ciphertext_width`). It travels in thr
 from __future__ import annotations
 
 import json
+from array import array
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,6 +83,10 @@ DELETE: Final = 7
 
 _COLUMNS_MAGIC: Final = b"XTC1"
 _COLUMNS_HEADER: Final = 32
+# First bytes of msgpack's unsigned integers (fixint, uint 8 to 64) and binary data (bin 8 to 32).
+_MSGPACK_SCALARS: Final = frozenset(
+    bytes([kind]) for kind in (*range(0x80), *range(0xC4, 0xC7), *range(0xCC, 0xD0))
+)
 
 
 def path(template: str, **parts: str) -> str:
@@ -198,13 +203,47 @@ def unpack_distances(body: bytes, content_type: str, *, chunks: int, width: int)
         if fixed is not None:
             return fixed
         try:
-            return _from_entries(msgpack.unpackb(body), chunks, width)
-        except (msgpack.UnpackException, msgpack.exceptions.ExtraData, ValueError) as error:
+            return _from_entries(_msgpack_entries(body, chunks), chunks, width)
+        except InputError:
+            raise
+        except (msgpack.UnpackException, ValueError) as error:
             raise InputError(f"distances: not a msgpack answer: {error}") from None
     try:
-        return _from_entries(json.loads(body), chunks, width)
+        entries = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InputError(f"distances: not a JSON answer: {error}") from None
+    if not isinstance(entries, list):
+        raise InputError("distances: expected an array")
+    return _from_entries(entries, chunks, width)
+
+
+def _msgpack_entries(body: bytes, chunks: int) -> Iterator[list[Any]]:
+    """``[ciphertexts, chunk_id]`` of each row, one at a time.
+
+    Nothing else is ever built: arrays of a byte each would take a hundred times the memory of the body.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
+    unpacker.feed(body)
+
+    def scalar(name: str) -> Any:
+        kind = body[unpacker.tell() : unpacker.tell() + 1]
+        if kind and kind not in _MSGPACK_SCALARS:
+            raise InputError(f"{name}: expected binary data or an unsigned integer")
+        return unpacker.unpack()
+
+    for number in range(unpacker.read_array_header()):
+        name = f"distances[{number}]"
+        parts = unpacker.read_array_header()
+        if parts < 2:
+            raise InputError(f"{name}: expected [[ciphertext, ...], chunk_id]")
+        have = unpacker.read_array_header()
+        if have != chunks:
+            raise InputError(f"{name}[0]: expected {chunks} ciphertexts, got {have}")
+        yield [[scalar(f"{name}[0]") for _ in range(chunks)], scalar(f"{name}[1]")]
+        for _ in range(parts - 2):
+            unpacker.skip()
+    if unpacker.tell() != len(body):
+        raise InputError(f"distances: {len(body) - unpacker.tell()} bytes after the end")
 
 
 def _unpack_columns(body: bytes, chunks: int, width: int) -> Block:
@@ -220,6 +259,8 @@ def _unpack_columns(body: bytes, chunks: int, width: int) -> Block:
     if len(body) != rows_at + count * chunks * width:
         raise InputError(f"distances: truncated after {len(body)} bytes")
     ids = np.frombuffer(body, "<i8", count, offset=_COLUMNS_HEADER).astype(np.int64, copy=False)
+    if (ids < 0).any():
+        raise InputError("distances: a negative chunk id")
     rows = np.frombuffer(body, np.uint8, offset=rows_at) if count else np.empty(0, np.uint8)
     return ids, rows.reshape(count, chunks, width)
 
@@ -250,11 +291,8 @@ def _unpack_fixed(body: bytes, chunks: int, width: int) -> Block | None:
     return ids, rows
 
 
-def _from_entries(entries: Any, chunks: int, width: int) -> Block:
-    if not isinstance(entries, list):
-        raise InputError("distances: expected an array")
-    ids = np.empty(len(entries), dtype=np.int64)
-    raw: list[bytes] = []
+def _from_entries(entries: Iterable[Any], chunks: int, width: int) -> Block:
+    ids, raw = array("q"), bytearray()
     for number, entry in enumerate(entries):
         if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[0], list):
             raise InputError(f"distances[{number}]: expected [[ciphertext, ...], chunk_id]")
@@ -263,9 +301,10 @@ def _from_entries(entries: Any, chunks: int, width: int) -> Block:
             raise InputError(f"distances[{number}][1]: expected a chunk id")
         if len(ciphertexts) != chunks:
             raise InputError(f"distances[{number}][0]: expected {chunks} ciphertexts, got {len(ciphertexts)}")
-        ids[number] = chunk_id
-        raw.extend(_ciphertext_bytes(one, width, f"distances[{number}][0]") for one in ciphertexts)
-    return ids, _as_rows(bytearray().join(raw), len(entries), chunks, width)
+        ids.append(chunk_id)
+        for one in ciphertexts:
+            raw += _ciphertext_bytes(one, width, f"distances[{number}][0]")
+    return np.array(ids, dtype=np.int64), _as_rows(raw, len(ids), chunks, width)
 
 
 def _ciphertext_bytes(value: Any, width: int, name: str) -> bytes:
@@ -309,7 +348,7 @@ def read_error(body: bytes) -> tuple[str, str | None]:
     text = body.decode("utf-8", "replace").strip()
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text[:500], None
     if not isinstance(parsed, dict):
         return text[:500], None
