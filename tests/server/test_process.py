@@ -1,14 +1,18 @@
 """The server as a process: first start, signals, being killed, and what it imports."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
+import sqlite3
 import ssl
 import stat
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -147,6 +151,63 @@ async def test_bad_environment_is_refused_before_anything_is_made(
     key = await store.find_key(hash_secret("the-api-key"))
     assert key is not None and (key.org_id, key.admin, key.first_n) == ("theorg", False, "the-a")
     await store.close()
+
+
+def test_several_first_starts_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One of them makes the credentials, and those are the ones that hold."""
+    settings = Settings(data=tmp_path)
+    together = threading.Barrier(6)
+
+    def start() -> None:
+        together.wait()
+        asyncio.run(run._first_start(settings))
+
+    with ThreadPoolExecutor(6) as pool:
+        for started in [pool.submit(start) for _ in range(6)]:
+            started.result()
+    made = json.loads(settings.credentials.read_text())
+    assert capfd.readouterr().out.count("first start") == 1
+    with sqlite3.connect(settings.database) as database:
+        assert database.execute("SELECT id FROM orgs").fetchall() == [(made["org_id"],)]
+        hashes = {hash_secret(made[name]) for name in ("admin_key", "api_key")}
+        assert {one for (one,) in database.execute("SELECT hash FROM keys")} == hashes
+    database.close()
+
+
+def test_new_folders_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    data = tmp_path / "a" / "b" / "c"
+    before = os.umask(0)
+    try:
+        with pytest.raises(ConfigurationError, match="ssl_certfile"):  # after the folders are made
+            run.serve(Settings(data=data, ssl_certfile=tmp_path / "none"))
+    finally:
+        os.umask(before)
+    for folder in (data, data.parent, data.parent.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "named"),
+    [
+        (["--data", "/proc"], "", "data: /proc"),
+        (["--port", "70000"], "", "port: expected 0 to 65535"),
+        (["--port", "{taken}"], "", "Address already in use"),
+        ([], "fastapi", "needs fastapi, of the extra 'server'"),
+    ],
+)
+def test_one_line_says_what_cannot_be_used(
+    tmp_path: Path, options: list[str], missing: str, named: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = ["--data", str(tmp_path), *(one.format(taken=port) for one in options)]
+        code = (
+            f"import runpy, sys; sys.argv[1:] = {arguments!r}; sys.modules.update({{{missing!r}: None}});"
+            "runpy.run_module('xtrace_sdk.server', run_name='__main__')"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert named in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_addresses_and_folders_that_cannot_be_used(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ipaddress
 import json
 import logging
@@ -10,6 +11,8 @@ import os
 import socket
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xtrace_sdk import wire
@@ -34,14 +37,15 @@ def serve(settings: Settings) -> None:
     """
     log_to_stderr()
     try:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(settings.data.parents), settings.data):
+            folder.mkdir(mode=0o700, exist_ok=True)  # parents=True would let the umask decide
     except OSError as error:
         raise ConfigurationError(f"data: {settings.data}: {error.strerror}") from error
     _check_certificate(settings)
     try:
         asyncio.run(_first_start(settings))
-    except StoreError as error:
-        raise ConfigurationError(f"data: {settings.database}: {error}") from error
+    except (StoreError, OSError) as error:
+        raise ConfigurationError(f"data: {settings.data}: {error}") from error
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.ssl_certfile else "http"
@@ -78,45 +82,62 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen()  # two processes may bind one port, but not listen on it
         except OSError:
             listener.close()
             raise
-    except OSError as error:
-        raise ConfigurationError(f"host, port: {host}:{port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"host, port: {host}:{port}: {reason}") from error
     return listener
 
 
 async def _first_start(settings: Settings) -> None:
     """Create the organisation and its keys if there is none: from the environment, else generated.
 
-    What was generated is printed once and written before the database knows it, so that it cannot get lost.
+    What was generated is written before the database knows it, so that it cannot get lost, and printed once.
     """
-    store = SqliteStore(settings.database)
+    with _locked(settings.data):
+        store = SqliteStore(settings.database)
+        try:
+            if not await store.has_org():
+                await _create_org(settings, store)
+        finally:
+            await store.close()
+
+
+async def _create_org(settings: Settings, store: SqliteStore) -> None:
+    given = {name: environment(name) for name in ("XTRACE_ORG_ID", "XTRACE_ADMIN_KEY", "XTRACE_API_KEY")}
+    org_id = given["XTRACE_ORG_ID"] or credentials.new_id()
+    admin_key = given["XTRACE_ADMIN_KEY"] or credentials.new_secret()
+    api_key = given["XTRACE_API_KEY"] or credentials.new_secret()
+    if not org_id.isascii() or not org_id.replace("-", "").replace("_", "").isalnum():
+        raise ConfigurationError("XTRACE_ORG_ID: expected letters, digits, '-' and '_'")
+    if admin_key == api_key:
+        raise ConfigurationError("XTRACE_ADMIN_KEY, XTRACE_API_KEY: must differ")
+    keys = [
+        credentials.key_record(admin_key, org_id, admin=True, name="XTRACE_ADMIN_KEY"),
+        credentials.key_record(
+            api_key, org_id, admin=False, name="XTRACE_API_KEY", default_permission=wire.DELETE
+        ),
+    ]
+    made = {"org_id": org_id, "admin_key": admin_key, "api_key": api_key} if None in given.values() else {}
+    if made:
+        _write_private(settings.credentials, json.dumps(made, indent=2) + "\n")
+    if await store.create_org(org_id, keys) and made:
+        lines = [f"{name}: {value}" for name, value in made.items()]
+        print("\n".join(["first start, credentials:", *lines]), flush=True)  # noqa: T201
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time: of several that start together, the first creates what the others find."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if await store.has_org():
-            return
-        given = {name: environment(name) for name in ("XTRACE_ORG_ID", "XTRACE_ADMIN_KEY", "XTRACE_API_KEY")}
-        org_id = given["XTRACE_ORG_ID"] or credentials.new_id()
-        admin_key = given["XTRACE_ADMIN_KEY"] or credentials.new_secret()
-        api_key = given["XTRACE_API_KEY"] or credentials.new_secret()
-        if not org_id.isascii() or not org_id.replace("-", "").replace("_", "").isalnum():
-            raise ConfigurationError("XTRACE_ORG_ID: expected letters, digits, '-' and '_'")
-        if admin_key == api_key:
-            raise ConfigurationError("XTRACE_ADMIN_KEY, XTRACE_API_KEY: must differ")
-        keys = [
-            credentials.key_record(admin_key, org_id, admin=True, name="XTRACE_ADMIN_KEY"),
-            credentials.key_record(
-                api_key, org_id, admin=False, name="XTRACE_API_KEY", default_permission=wire.DELETE
-            ),
-        ]
-        if None in given.values():
-            made = {"org_id": org_id, "admin_key": admin_key, "api_key": api_key}
-            _write_private(settings.credentials, json.dumps(made, indent=2) + "\n")
-            lines = [f"{name}: {value}" for name, value in made.items()]
-            print("\n".join(["first start, credentials:", *lines]), flush=True)  # noqa: T201
-        await store.create_org(org_id, keys)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        await store.close()
+        os.close(handle)  # and with it the lock
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -32,7 +32,10 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         """Raises FormatError for a file of a newer version, UnavailableError when it cannot be opened."""
         self._path = path
-        path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
+        try:
+            path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
+        except OSError as error:
+            raise base.UnavailableError(f"database: {error}") from error
         with _translated():
             self._writer_connection = self._connect()
             _migrate(self._writer_connection)
