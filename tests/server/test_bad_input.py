@@ -3,6 +3,7 @@
 import base64
 import json
 import socket
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +11,9 @@ import httpx
 import pytest
 
 from xtrace_sdk import wire
+from xtrace_sdk.server.ciphertexts import decode_vectors
+from xtrace_sdk.server.models import MAX_CHUNKS
+from xtrace_sdk.server.routes import chunks
 
 
 def refused(answer, status: int, named: str) -> None:
@@ -125,6 +129,33 @@ def test_bad_queries(org, client, kb) -> None:
         refused(org.api.post(org.path(wire.HAMMING), json=body), 400, named)
     for bounds in ([1], [1, 2, 3], [2, 1], [1.5, 2], ["1", "2"], [True, 2], "12"):
         refused(client.search(org, kb, client.vectors(1)[0], range=bounds), 400, "range")
+
+
+def test_more_chunks_than_one_request_takes(org, client, kb) -> None:
+    chunk, patch = {"chunk_content": "", "index": []}, {"chunk_id": 1}
+    for method, name, one in [
+        ("POST", "chunks", chunk),
+        ("PUT", "chunk_updates", chunk | patch),
+        ("PATCH", "chunk_patches", patch),
+    ]:
+        body = {"kb_id": kb, "context_id": client.context_id, name: [one] * (MAX_CHUNKS + 1)}
+        refused(org.api.request(method, org.path(wire.CHUNKS), json=body), 400, f"{name}: List should have")
+    assert org.count(kb) == 0
+
+
+def test_chunks_are_checked_beside_the_event_loop(org, client, kb, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def decode(*args: Any) -> Any:
+        threads.append(threading.current_thread())
+        return decode_vectors(*args)
+
+    monkeypatch.setattr(chunks, "decode_vectors", decode)
+    assert org.insert(kb, client.context_id, client.chunks(client.vectors(1))).status_code == 200
+    patch = {"chunk_id": 1, "index": client.index(client.vectors(1))[0]}
+    body = {"kb_id": kb, "chunk_patches": [patch], "context_id": client.context_id}
+    assert org.api.patch(org.path(wire.CHUNKS), json=body).status_code == 200
+    assert len(threads) == 2 and org.server._thread not in threads
 
 
 def test_ranges_beyond_64_bits(org, client, kb) -> None:

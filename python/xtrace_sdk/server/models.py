@@ -41,6 +41,9 @@ def _known_permission(value: int) -> int:
 
 # The first wrong element ends the check: a list of a million wrong ones must not become a million errors.
 Listed = Annotated[list[T], Field(fail_fast=True)]
+# One request is one transaction and is held in memory as a whole; clients send far fewer.
+MAX_CHUNKS = 10_000
+Chunks = Annotated[list[T], Field(fail_fast=True, max_length=MAX_CHUNKS)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no database holds NUL
 Name = Annotated[Text, Field(max_length=1000)]
 ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
@@ -144,7 +147,7 @@ class InsertBody(Body):
     """Chunks to store under new ids; a chunk whose key is taken replaces the one that has it."""
 
     kb_id: str
-    chunks: Listed[NewChunkBody]
+    chunks: Chunks[NewChunkBody]
     context_id: ContextId
 
 
@@ -152,7 +155,7 @@ class UpdateBody(Body):
     """Chunks to replace, all of them or none."""
 
     kb_id: str
-    chunk_updates: Listed[ChunkUpdateBody]
+    chunk_updates: Chunks[ChunkUpdateBody]
     context_id: ContextId
 
 
@@ -161,7 +164,7 @@ class PatchBody(Body):
 
     kb_id: str
     context_id: ContextId
-    chunk_patches: Listed[ChunkPatchBody]
+    chunk_patches: Chunks[ChunkPatchBody]
 
 
 class ByMetaBody(Body):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from xtrace_sdk.server.models import (
     takes,
 )
 from xtrace_sdk.server.services import Services
-from xtrace_sdk.server.storage.base import ChunkPatch, NewChunk, Replay
+from xtrace_sdk.server.storage.base import ChunkPatch, NewChunk, PublicContext, Replay
 
 router = APIRouter(tags=["chunks"])
 
@@ -92,8 +93,14 @@ async def patch(request: Request, caller: ApiCaller, server: ServicesNow) -> Upd
     await caller.may(wire.WRITE, body.kb_id)
     _distinct([one.chunk_id for one in body.chunk_patches], "chunk_patches", "chunk_id")
     context = await server.store.public_context(caller.org_id, body.context_id)
+    patches = await asyncio.to_thread(_checked_patches, body.chunk_patches, context)
+    count = await server.store.patch(caller.org_id, body.kb_id, body.context_id, patches)
+    return Updated(response="chunks patched", updated_count=count)
+
+
+def _checked_patches(bodies: Sequence[ChunkPatchBody], context: PublicContext | None) -> list[ChunkPatch]:
     patches = []
-    for at, one in enumerate(body.chunk_patches):
+    for at, one in enumerate(bodies):
         field = f"chunk_patches[{at}]"
         changes = patch_changes(one, field)
         vector = None
@@ -108,8 +115,7 @@ async def patch(request: Request, caller: ApiCaller, server: ServicesNow) -> Upd
                 meta=checked_changes(changes, field) if changes else None,
             )
         )
-    count = await server.store.patch(caller.org_id, body.kb_id, body.context_id, patches)
-    return Updated(response="chunks patched", updated_count=count)
+    return patches
 
 
 def patch_changes(one: ChunkPatchBody, field: str) -> Meta:
@@ -162,6 +168,13 @@ async def _new_chunks(
     server: Services, org_id: str, context_id: str, bodies: Sequence[NewChunkBody], field: str
 ) -> list[NewChunk]:
     context = await server.store.public_context(org_id, context_id)
+    # Thousands of ciphertexts take a while, and other requests are not to wait for it.
+    return await asyncio.to_thread(_checked_chunks, bodies, context, field)
+
+
+def _checked_chunks(
+    bodies: Sequence[NewChunkBody], context: PublicContext | None, field: str
+) -> list[NewChunk]:
     vectors = decode_vectors([one.index for one in bodies], context, field + "[{row}].index")
     _distinct([one.key for one in bodies if one.key is not None], field, "key")
     return [
