@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "kernel.h"
+#include "self_test.h"
 
 namespace xvec {
 
@@ -60,32 +61,40 @@ std::vector<std::string> kernels() {
 
 std::string kernel() { return active_kernel().name; }
 
-std::unique_ptr<ProductModulus> make_product(const Kernel& kernel, const Integer& modulus, std::size_t width) {
-  if (kernel.product != nullptr) {
-    if (auto made = kernel.product(modulus, width)) return made;
+namespace {
+
+// What `kernel` makes, once it has shown that it computes correctly here; what the portable kernel makes if it does not
+// do this operation or size. `maker` is the operation's member of the table.
+template <class Maker, class... Arguments>
+auto make(const Kernel& kernel, Operation operation, Maker Kernel::* maker, const Arguments&... arguments) {
+  if (&kernel != &kPortable && kernel.*maker != nullptr) {
+    if (auto made = (kernel.*maker)(arguments...)) {
+      if (!passes_self_test(kernel, operation)) {
+        throw KernelUnavailable(std::string("the kernel ") + kernel.name +
+                                " computes wrong results on this machine; set XTRACE_KERNEL=portable");
+      }
+      return made;
+    }
   }
-  return kPortable.product(modulus, width);
+  return (kPortable.*maker)(arguments...);
+}
+
+}  // namespace
+
+std::unique_ptr<ProductModulus> make_product(const Kernel& kernel, const Integer& modulus, std::size_t width) {
+  return make(kernel, Operation::product, &Kernel::product, modulus, width);
 }
 
 std::unique_ptr<Decryptor> make_decryptor(const Kernel& kernel, const DecryptionKey& key) {
-  if (kernel.decryptor != nullptr) {
-    if (auto made = kernel.decryptor(key)) return made;
-  }
-  return kPortable.decryptor(key);
+  return make(kernel, Operation::decryptor, &Kernel::decryptor, key);
 }
 
 std::unique_ptr<OwnerEncryptor> make_owner_encryptor(const Kernel& kernel, const OwnerKey& key) {
-  if (kernel.owner_encryptor != nullptr) {
-    if (auto made = kernel.owner_encryptor(key)) return made;
-  }
-  return kPortable.owner_encryptor(key);
+  return make(kernel, Operation::owner_encryptor, &Kernel::owner_encryptor, key);
 }
 
 std::unique_ptr<PublicEncryptor> make_public_encryptor(const Kernel& kernel, const PublicEncryptionKey& key) {
-  if (kernel.public_encryptor != nullptr) {
-    if (auto made = kernel.public_encryptor(key)) return made;
-  }
-  return kPortable.public_encryptor(key);
+  return make(kernel, Operation::public_encryptor, &Kernel::public_encryptor, key);
 }
 
 }  // namespace xvec

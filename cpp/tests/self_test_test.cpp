@@ -1,5 +1,6 @@
 // The kernels' self-test: every kernel passes it, and one that computes a wrong bit does not.
 #include "self_test.h"
+#include "xvec/dispatch.h"
 
 #include "kernel_test.h"
 
@@ -131,6 +132,12 @@ TEST(SelfTestOfBrokenKernels, Fails) {
   EXPECT_FALSE(passes_self_test(kBroken, Operation::public_encryptor));
   EXPECT_FALSE(passes_self_test(kBroken, Operation::product)) << "the second time";
   EXPECT_FALSE(passes_self_test(kCredulous, Operation::decryptor));
+}
+
+TEST(SelfTestOfBrokenKernels, KeepsThemFromBeingUsed) {
+  const Integer modulus = Integer::power_of_two(127) - Integer(1);
+  EXPECT_THROW((void)make_product(kBroken, modulus, 16), KernelUnavailable);
+  EXPECT_NE(make_product(kCredulous, modulus, 16), nullptr) << "the portable kernel's";
 }
 
 TEST(SelfTestOfBrokenKernels, IsNotFailedByWhatAKernelDoesNotMake) {
