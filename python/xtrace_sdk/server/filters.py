@@ -29,7 +29,7 @@ from xtrace_sdk.wire import FACETS, TAGS
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
 MAX_OPERANDS = 1000
-MAX_CONDITIONS = 1000
+MAX_CONDITIONS = 256
 
 Order = Literal["$gt", "$gte", "$lt", "$lte"]
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
-from xtrace_sdk.server.storage.base import ConflictError, NotFoundError, UnavailableError
+from xtrace_sdk.server.storage.base import ConflictError, NotFoundError, TooSlowError, UnavailableError
 
 _MAX_MESSAGE = 1000
 
@@ -51,6 +51,7 @@ def install(app: FastAPI) -> None:
         HTTPException: http,
         RequestValidationError: invalid_parameter,
         InputError: _plain(400),
+        TooSlowError: _plain(400),  # not 503: clients repeat that, and it would take as long again
         NotFoundError: _plain(404),
         ConflictError: _plain(409),
         UnavailableError: _plain(503, {"Retry-After": "1"}),

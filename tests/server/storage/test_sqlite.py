@@ -1,12 +1,23 @@
 """The SQLite file: its settings, its format, its failures."""
 
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
+from xtrace_sdk.server.credentials import hash_secret, key_record
+from xtrace_sdk.server.filters import parse_filter
 from xtrace_sdk.server.storage import sqlite
-from xtrace_sdk.server.storage.base import FormatError, UnavailableError
+from xtrace_sdk.server.storage.base import (
+    Ciphertexts,
+    FormatError,
+    NewChunk,
+    Query,
+    TooSlowError,
+    UnavailableError,
+)
 from xtrace_sdk.server.storage.migrations import migrations
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
@@ -21,12 +32,12 @@ async def test_opened_again_and_again(tmp_path: Path) -> None:
 
 async def test_durable_settings(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "db")
-    for connection in (store._writer_connection, store._idle.get()):
+    for connection in (store._writer_connection, store._readers.idle.get()):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
         last = connection
-    store._idle.put(last)
+    store._readers.idle.put(last)
     await store.close()
 
 
@@ -75,3 +86,48 @@ async def test_abandoned_changes_release_their_connection(tmp_path: Path) -> Non
 def test_statements_are_split_where_sqlite_would(tmp_path: Path) -> None:
     script = "-- one; 'two'\nCREATE TABLE a (b TEXT DEFAULT ';');\n\nCREATE TABLE c (d);\n"
     assert len(list(sqlite._statements(script))) == 2
+
+
+async def test_a_search_that_takes_too_long_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.create_org("org", [])
+    await store.create_kb("org", "kb", "", "")
+    chunks = [NewChunk("", "", {"tag1": "aaa"}, Ciphertexts(1, b"\1"))] * 3000
+    await store.insert("org", "kb", "c", chunks, None)
+    query = Query(filter=parse_filter({"tag1": {"$contains": "a"}}))
+    monkeypatch.setattr(sqlite, "_SEARCH_SECONDS", -1.0)
+    for _ in range(sqlite._READERS):
+        with pytest.raises(TooSlowError, match=r"^meta_filter"):
+            await store.select("org", "kb", query)
+        with pytest.raises(TooSlowError):
+            await store.count("org", "kb", query)
+        assert len(await store.fetch("org", "kb", range(1, 3001), frozenset())) == 3000, "no bound on others"
+    monkeypatch.undo()
+    for _ in range(sqlite._READERS):
+        assert (await store.select("org", "kb", query)).size == 3000
+    await store.close()
+
+
+async def test_callers_are_looked_up_while_every_reader_is_busy(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.create_org("org", [key_record("secret", "org", admin=False, name="", default_permission=1)])
+    await store.create_kb("org", "kb", "", "")
+    key_hash = hash_secret("secret")
+    release = threading.Event()
+    busy = [asyncio.create_task(store._read(lambda _: release.wait(60))) for _ in range(sqlite._READERS)]
+    try:
+        async with asyncio.timeout(30):
+            found = await store.find_key(key_hash)
+            assert found is not None and found.org_id == "org"
+            assert (await store.access("org", key_hash, "kb")).permission == 1
+            assert await store.rights("org", key_hash) == 1
+        assert not any(one.done() for one in busy)
+    finally:
+        release.set()
+        assert all(await asyncio.gather(*busy))
+        await store.close()
+
+
+async def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="No such file"):
+        SqliteStore(tmp_path / "none" / "db")

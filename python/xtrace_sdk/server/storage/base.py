@@ -37,6 +37,10 @@ class UnavailableError(StoreError):
     """The database is locked, full or gone. Nothing was changed; trying again later may succeed."""
 
 
+class TooSlowError(StoreError):
+    """A search by metadata took longer than a caller may take."""
+
+
 class FormatError(StoreError):
     """The database was written by a newer version of this server."""
 

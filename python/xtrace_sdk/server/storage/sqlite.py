@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 _READERS = 4
 _BUSY_SECONDS = 10.0
+_SEARCH_SECONDS = 10.0
+_STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's machine: some milliseconds
 
 
 class SqliteStore:
@@ -39,11 +42,10 @@ class SqliteStore:
         with _translated():
             self._writer_connection = self._connect()
             _migrate(self._writer_connection)
+            self._readers = _Readers("sqlite-read", [self._connect() for _ in range(_READERS)])
+            # Whoever calls is looked up here, so that no search, however long, keeps others out.
+            self._callers = _Readers("sqlite-callers", [self._connect()])
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sqlite-read")
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-        for _ in range(_READERS):
-            self._idle.put(self._connect())
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -67,22 +69,33 @@ class SqliteStore:
     async def _read(
         self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        def transaction() -> T:
-            connection = self._idle.get()
-            try:
-                with _translated(), _transaction(connection, "BEGIN"):
-                    return call(connection, *args, **kwargs)
-            finally:
-                self._idle.put(connection)
+        return await self._readers.run(lambda connection: call(connection, *args, **kwargs))
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, transaction)
+    async def _look_up(
+        self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._callers.run(lambda connection: call(connection, *args, **kwargs))
+
+    async def _search(
+        self, call: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """A read whose length the caller decides: it ends with TooSlowError after `_SEARCH_SECONDS`."""
+
+        def bounded(connection: sqlite3.Connection) -> T:
+            end = time.monotonic() + _SEARCH_SECONDS
+            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)
+            try:
+                return call(connection, *args, **kwargs)
+            finally:
+                connection.set_progress_handler(None, 0)
+
+        return await self._readers.run(bounded)
 
     async def close(self) -> None:
         """Finish what was begun and close the file."""
         await asyncio.to_thread(self._writer.shutdown)
-        await asyncio.to_thread(self._readers.shutdown)
-        for _ in range(_READERS):
-            self._idle.get().close()
+        await self._readers.close()
+        await self._callers.close()
         self._writer_connection.close()
 
     async def check(self) -> dict[str, Any]:
@@ -97,7 +110,7 @@ class SqliteStore:
         return await self._write(sqlite_admin.create_org, org_id, keys)
 
     async def find_key(self, key_hash: str) -> base.Key | None:
-        return await self._read(sqlite_admin.find_key, key_hash)
+        return await self._look_up(sqlite_admin.find_key, key_hash)
 
     async def touch_key(self, key_hash: str) -> None:
         await self._write(sqlite_admin.touch_key, key_hash)
@@ -120,10 +133,10 @@ class SqliteStore:
         return await self._write(sqlite_admin.set_permission, org_id, key_hash, kb_id, permission)
 
     async def access(self, org_id: str, key_hash: str, kb_id: str) -> base.Access:
-        return await self._read(sqlite_admin.access, org_id, key_hash, kb_id)
+        return await self._look_up(sqlite_admin.access, org_id, key_hash, kb_id)
 
     async def rights(self, org_id: str, key_hash: str) -> int:
-        return await self._read(sqlite_admin.rights, org_id, key_hash)
+        return await self._look_up(sqlite_admin.rights, org_id, key_hash)
 
     # Knowledge bases
 
@@ -204,10 +217,10 @@ class SqliteStore:
         return await self._read(sqlite_chunks.fetch, org_id, kb_id, ids, fields)
 
     async def select(self, org_id: str, kb_id: str, query: base.Query) -> base.Ids:
-        return await self._read(sqlite_chunks.select, org_id, kb_id, query)
+        return await self._search(sqlite_chunks.select, org_id, kb_id, query)
 
     async def count(self, org_id: str, kb_id: str, query: base.Query) -> int:
-        return await self._read(sqlite_chunks.count, org_id, kb_id, query)
+        return await self._search(sqlite_chunks.count, org_id, kb_id, query)
 
     async def page(
         self,
@@ -220,7 +233,9 @@ class SqliteStore:
         limit: int | None,
         offset: int,
     ) -> tuple[list[int], int]:
-        return await self._read(sqlite_chunks.page, org_id, kb_id, query, sort_by, descending, limit, offset)
+        return await self._search(
+            sqlite_chunks.page, org_id, kb_id, query, sort_by, descending, limit, offset
+        )
 
     async def changes(
         self, org_id: str, kb_id: str, context_id: str, since: int
@@ -229,10 +244,11 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         steps = self._change_steps(org_id, kb_id, context_id, since)
         try:
-            while (change := await loop.run_in_executor(self._readers, next, steps, None)) is not None:
+            threads = self._readers.threads
+            while (change := await loop.run_in_executor(threads, next, steps, None)) is not None:
                 yield change
         finally:
-            await loop.run_in_executor(self._readers, steps.close)
+            await loop.run_in_executor(self._readers.threads, steps.close)
 
     def _change_steps(self, org_id: str, kb_id: str, context_id: str, since: int) -> Any:
         with _translated():
@@ -242,6 +258,33 @@ class SqliteStore:
                     yield from sqlite_chunks.changes(connection, org_id, kb_id, context_id, since)
             finally:
                 connection.close()
+
+
+class _Readers:
+    """Threads that read, and a connection for each."""
+
+    def __init__(self, name: str, connections: Sequence[sqlite3.Connection]) -> None:
+        self.threads = ThreadPoolExecutor(len(connections), thread_name_prefix=name)
+        self.idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._count = len(connections)
+        for connection in connections:
+            self.idle.put(connection)
+
+    async def run(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        def transaction() -> T:
+            connection = self.idle.get()
+            try:
+                with _translated(), _transaction(connection, "BEGIN"):
+                    return call(connection)
+            finally:
+                self.idle.put(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self.threads, transaction)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self.threads.shutdown)
+        for _ in range(self._count):
+            self.idle.get().close()
 
 
 @contextmanager
@@ -262,6 +305,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            raise base.TooSlowError(
+                f"meta_filter: the search takes longer than {_SEARCH_SECONDS:g} seconds; give a simpler one"
+            ) from error
         raise base.UnavailableError(f"database: {error}") from error
     except sqlite3.DatabaseError as error:
         if type(error) is sqlite3.DatabaseError:
