@@ -6,8 +6,13 @@ namespace xvec {
 
 extern const Kernel kIfma;
 constinit const Kernel kIfma{
-    "ifma",  "AVX-512 IFMA, eight items at a time", cpu_has_ifma, ifma::make_product, ifma::make_decryptor,
-    nullptr, ifma::make_public_encryptor,
+    "ifma",
+    "AVX-512 IFMA, eight items at a time",
+    cpu_has_ifma,
+    ifma::make_product,
+    ifma::make_decryptor,
+    ifma::make_owner_encryptor,
+    ifma::make_public_encryptor,
 };
 
 }  // namespace xvec

@@ -5,13 +5,11 @@
 
 #include "ifma/public_tables.h"
 #include "ifma_makers.h"
-#include "mpn.h"
+#include "ifma_modulus.h"
+#include "ifma_windows.h"
 
 namespace xvec::ifma {
 namespace {
-
-constexpr std::size_t kLanes = 8;
-constexpr unsigned kBits = 52;
 
 // Memory for a table of public values, aligned to cache lines.
 struct AlignedDelete {
@@ -35,12 +33,9 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
   using Elements = PublicElements<KeyLen>;
   static constexpr int kLimbs = Tables::limbs;
 
-  explicit IfmaPublicEncryptor(const PublicEncryptionKey& key)
-      : n_(key.n), r_(Integer::power_of_two(kBits * kLimbs)) {
-    n_.to_digits(tables_.modulus.n, kLimbs, kBits);
-    tables_.modulus.negated_inverse = negative_inverse(n_.low64()) & ((std::uint64_t{1} << kBits) - 1);
-    (n_ << (kBits * kLimbs - n_.bits() + 1)).to_digits(tables_.modulus.c, kLimbs, kBits);
-    (r_ * r_ % n_).to_digits(tables_.r_squared, kLimbs, kBits);
+  explicit IfmaPublicEncryptor(const PublicEncryptionKey& key) : n_(key.n) {
+    fill_modulus(tables_.modulus, n_);
+    (Integer::power_of_two(2 * kDigitBits * kLimbs) % n_).to_digits(tables_.r_squared, kLimbs, kDigitBits);
     noise_memory_ = make_table(tables_.noise, key.g_n, key.r_bits, 1);
     const bool direct = key.g == n_ + Integer(1);
     message_memory_ = make_table(tables_.message, key.g, direct ? 0 : key.dimensions, 2);
@@ -69,19 +64,6 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
   }
 
  private:
-  // T in lane `lane`: U and v with T R = U + v n (mod n²), hence e = v / U; the inverse is U^-1 R² = T^-1 R.
-  void put(Elements& elements, std::size_t lane, const Integer& t) const {
-    const Integer scaled = t * r_ % (n_ * n_), u = scaled % n_, t_inverse = inverse(t % n_, n_);
-    put_digits(elements.u, lane, u);
-    put_digits(elements.e, lane, scaled / n_ * inverse(u, n_) % n_ * r_ % n_);
-    put_digits(elements.inverse, lane, t_inverse * r_ % n_);
-  }
-  static void put_digits(std::uint64_t (*to)[kLanes], std::size_t lane, const Integer& x) {
-    std::uint64_t digits[kLimbs];
-    x.to_digits(digits, kLimbs, kBits);
-    for (int k = 0; k < kLimbs; ++k) to[k][lane] = digits[k];
-  }
-
   // Windows over `count` index bits.
   AlignedWords make_table(WindowTable& table, const Integer& base, std::size_t count, unsigned step) const {
     table = {nullptr, 0, 0, step, (count * step + 63) / 64};
@@ -97,19 +79,12 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
     table.entries = memory.get();
 
     const auto one = std::make_unique<Elements>(), start = std::make_unique<Elements>();
-    const std::size_t lane_bits = padded_windows(table.bits) / kLanes * table.bits * step;
-    const Integer modulus = n_ * n_, lane_exponent = Integer::power_of_two(lane_bits);
-    Integer t = base % modulus;
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      put(*one, lane, Integer(1));
-      put(*start, lane, t);
-      if (lane + 1 < kLanes) t = pow_vartime(t, lane_exponent, modulus);
-    }
+    fill_start(*one, *start, n_, base, padded_windows(table.bits) / kLanes * table.bits * step);
     build_windows(tables_, table, *one, *start);
     return memory;
   }
 
-  Integer n_, r_;
+  Integer n_;
   Tables tables_;
   AlignedWords noise_memory_, message_memory_;
 };

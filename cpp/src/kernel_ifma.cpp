@@ -1,6 +1,7 @@
 // Everything that is compiled for AVX-512 IFMA, and nothing else: see ifma/lanes.h and ifma/ifma.h.
 #include "ifma/decrypt.h"
 #include "ifma/ifma.h"
+#include "ifma/owner.h"
 #include "ifma/padic.h"
 #include "ifma/padic1024.h"
 #include "ifma/product.h"
@@ -36,15 +37,15 @@ void decrypt(const PadicTables<2048>& tables, const ExponentSchedule& exponent, 
 
 void build_windows(const PublicTables<1024>& tables, const WindowTable& table, const PublicElements<1024>& one,
                    const PublicElements<1024>& start) noexcept {
-  build<1024>(tables, table, one, start);
+  build_public<1024>(tables, table, one, start);
 }
 void build_windows(const PublicTables<1536>& tables, const WindowTable& table, const PublicElements<1536>& one,
                    const PublicElements<1536>& start) noexcept {
-  build<1536>(tables, table, one, start);
+  build_public<1536>(tables, table, one, start);
 }
 void build_windows(const PublicTables<2048>& tables, const WindowTable& table, const PublicElements<2048>& one,
                    const PublicElements<2048>& start) noexcept {
-  build<2048>(tables, table, one, start);
+  build_public<2048>(tables, table, one, start);
 }
 
 void encrypt_public_vartime(const PublicTables<1024>& tables, const std::uint64_t* const* m,
@@ -58,6 +59,32 @@ void encrypt_public_vartime(const PublicTables<1536>& tables, const std::uint64_
 void encrypt_public_vartime(const PublicTables<2048>& tables, const std::uint64_t* const* m,
                             const std::uint64_t* const* r, std::uint8_t* out, std::size_t stride) noexcept {
   encrypt_block_vartime<2048>(tables, m, r, out, stride);
+}
+
+void build_windows(const DigitModulus<20>& modulus, const WindowTable& table, const FactoredElements<20>& one,
+                   const FactoredElements<20>& start) noexcept {
+  build_owner<1024>(modulus, table, one, start);
+}
+void build_windows(const DigitModulus<30>& modulus, const WindowTable& table, const FactoredElements<30>& one,
+                   const FactoredElements<30>& start) noexcept {
+  build_owner<1536>(modulus, table, one, start);
+}
+void build_windows(const DigitModulus<40>& modulus, const WindowTable& table, const FactoredElements<40>& one,
+                   const FactoredElements<40>& start) noexcept {
+  build_owner<2048>(modulus, table, one, start);
+}
+
+void encrypt_owner_vartime(const OwnerTables<1024>& tables, const OwnerItems& items, std::uint8_t* out,
+                           std::size_t stride) noexcept {
+  encrypt_items_vartime<1024>(tables, items, out, stride);
+}
+void encrypt_owner_vartime(const OwnerTables<1536>& tables, const OwnerItems& items, std::uint8_t* out,
+                           std::size_t stride) noexcept {
+  encrypt_items_vartime<1536>(tables, items, out, stride);
+}
+void encrypt_owner_vartime(const OwnerTables<2048>& tables, const OwnerItems& items, std::uint8_t* out,
+                           std::size_t stride) noexcept {
+  encrypt_items_vartime<2048>(tables, items, out, stride);
 }
 
 }  // namespace xvec::ifma

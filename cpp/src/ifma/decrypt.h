@@ -3,7 +3,7 @@
 // The exponent is the key's, so all lanes run one sequence of squarings and multiplications.
 #pragma once
 
-#include "ifma.h"
+#include "decrypt_tables.h"
 #include "lanes.h"
 #include "scan.h"
 
@@ -13,7 +13,7 @@ namespace {
 // Working memory of one call. It holds powers of ciphertexts that tell about the exponent, so it is wiped.
 template <class Padic>
 struct DecryptionFrame {
-  explicit DecryptionFrame(const typename Padic::Tables& tables) : padic(tables) {}
+  explicit DecryptionFrame(const typename Padic::Tables& tables) : padic(tables.modulus) {}
   Padic padic;
   Lanes words[Padic::kCipherWords];
   typename Padic::Element x, entry;
@@ -23,10 +23,11 @@ struct DecryptionFrame {
 // x = x^exponent by fixed windows of four bits: the instructions and addresses are the same for all exponents of one
 // length. The table is scanned while squarings run.
 template <class Padic>
-XVEC_INLINE void power(DecryptionFrame<Padic>& frame, const ExponentSchedule& exponent) {
+XVEC_INLINE void power(DecryptionFrame<Padic>& frame, const typename Padic::Tables& tables,
+                       const ExponentSchedule& exponent) {
   Padic& padic = frame.padic;
   auto* table = frame.table;
-  padic.one(table[0]);
+  padic.one(table[0], tables);
   table[1] = frame.x;
   padic.start(table[1]);
   XVEC_ROLLED for (int i = 2; i < 16; i += 2) {
@@ -96,13 +97,13 @@ XVEC_INLINE void decrypt_rows(const typename Padic::Tables& tables, const Expone
   DecryptionFrame<Padic> frame(tables);
   for (std::size_t i = 0; i < count; i += kLanes) {
     load_rows<Padic::kCipherWords>(frame.words, in + i * stride, stride);
-    frame.padic.enter(frame.x, frame.words);
+    frame.padic.enter(frame.x, frame.words, tables);
     if (exponent.constant) {
-      power(frame, exponent);
+      power(frame, tables, exponent);
     } else {
       power_vartime(frame, exponent);
     }
-    const __mmask8 good = frame.padic.leave(frame.words, frame.x);
+    const __mmask8 good = frame.padic.leave(frame.words, frame.x, tables);
     store_rows<Padic::kPlainWords>(plain + i * Padic::kPlainWords, 8 * Padic::kPlainWords, frame.words);
     for (int lane = 0; lane < kLanes; ++lane) valid[i + lane] = good >> lane & 1;
   }

@@ -6,8 +6,8 @@
 // product of 80 limbs, and a reduction adds as much again.
 #pragma once
 
+#include "digit_tables.h"
 #include "lanes.h"
-#include "public_tables.h"
 
 namespace xvec::ifma {
 namespace {
@@ -59,6 +59,34 @@ struct Digits {
     multiply_by(t, a, [&](int first) { return [=, &modulus](int j) { return broadcast(modulus.n[first + j]); }; });
   }
 
+  // t = a²: the products a_i a_j with i < j once, doubled, and the squares.
+  XVEC_NOINLINE static void square(Lanes* t, const Lanes* a) noexcept {
+    Lanes columns[2 * kTile];
+    XVEC_UNROLL for (int k = 0; k < 2 * kTile; ++k) columns[k] = zero();
+    XVEC_ROLLED for (int c = 0; c < 2 * kTiles - 1; ++c) {
+      XVEC_ROLLED for (int i = c < kTiles ? 0 : c - kTiles + 1; 2 * i < c; ++i) {
+        const Lanes* right = a + kTile * (c - i);
+        add_tile(columns, a + kTile * i, [&](int j) { return right[j]; });
+      }
+      if (c % 2 == 0) {
+        const Lanes* tile = a + kTile * (c / 2);
+        XVEC_UNROLL for (int i = 0; i < kTile; ++i) {
+          XVEC_UNROLL for (int j = i + 1; j < kTile; ++j) columns[i + j] = madd_lo(columns[i + j], tile[i], tile[j]);
+          XVEC_UNROLL for (int j = i + 1; j < kTile; ++j) {
+            columns[i + j + 1] = madd_hi(columns[i + j + 1], tile[i], tile[j]);
+          }
+        }
+      }
+      XVEC_UNROLL for (int k = 0; k < kTile; ++k) t[kTile * c + k] = columns[k];
+      next_tile(columns);
+    }
+    XVEC_UNROLL for (int k = 0; k < kTile; ++k) t[2 * Limbs - kTile + k] = columns[k];
+    XVEC_ROLLED for (int k = 0; k < Limbs; ++k) {
+      t[2 * k] = madd_lo(shift_left_1(t[2 * k]), a[k], a[k]);
+      t[2 * k + 1] = madd_hi(shift_left_1(t[2 * k + 1]), a[k], a[k]);
+    }
+  }
+
   // r = (t + m n) / R for the quotient m = -t / n mod R. t: 2 Limbs columns of a number >= 0; r and m: canonical
   // limbs; r is not t.
   XVEC_NOINLINE static void reduce(Lanes* r, const Lanes* t, Lanes* m, const Modulus& modulus) noexcept {
@@ -93,6 +121,11 @@ struct Digits {
       }
       next_tile(columns);
     }
+  }
+
+  // columns += C - m: the quotient of one digit's reduction, taken off the next digit, which stays positive.
+  XVEC_INLINE static void subtract_quotient(Lanes* columns, const Lanes* m, const Modulus& modulus) {
+    XVEC_ROLLED for (int k = 0; k < Limbs; ++k) columns[k] = add(columns[k], sub(broadcast(modulus.c[k]), m[k]));
   }
 
   // Columns to canonical limbs; what is left over stays in the last.

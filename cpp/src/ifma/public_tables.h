@@ -4,35 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "digit_tables.h"
+
 namespace xvec::ifma {
 
 // Limbs of radix 2^52 for a modulus of Bits bits: a multiple of 10, with at least 32 bits to spare.
 template <int Bits>
 constexpr int kDigitLimbs = (Bits + 32 + 519) / 520 * 10;  // 2048: 40, 3072: 60, 4096: 80
-
-template <int Limbs>
-struct DigitModulus {
-  std::uint64_t n[Limbs];         // odd, of 52 Limbs - 32 bits at most
-  std::uint64_t negated_inverse;  // -n^-1 mod 2^52
-  std::uint64_t c[Limbs];  // the multiple n 2^k of n in (R, 2R], R = 2^(52 Limbs); its top limb may have 53 bits
-};
-
-// Elements T modulo n² in eight lanes, each as a digit U and a factor: T = U R^-1 (1 + n e) mod n². e is kept as e R
-// modulo n; inverse is U^-1 R² mod n.
-template <int Limbs>
-struct FactoredElements {
-  std::uint64_t u[Limbs][8], e[Limbs][8], inverse[Limbs][8];
-};
-
-// Products of powers of one base: entry k of window i is the product, over the bits j of k, of
-// base^(2^(step (bits i + j))). An entry is U and e of an element, 2 Limbs words.
-struct WindowTable {
-  std::uint64_t* entries;  // [window][2^bits][2][Limbs], 64-byte aligned, with room for whole multiples of 8 windows
-  std::size_t windows;
-  unsigned bits;      // at most 8
-  unsigned step;      // 1: the index is `bits` bits of a number; 2: the low bits of as many 2-bit fields
-  std::size_t words;  // of that number
-};
 
 template <int KeyLen>
 struct PublicTables {

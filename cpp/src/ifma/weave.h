@@ -61,7 +61,8 @@ struct Instruction {
   int group = 0;
 };
 
-// Registers that programs name: more than there are, as long as few enough are live at a time (the compiler allocates).
+// Registers that programs name: more than there are, as long as few enough are live at a time (the compiler
+// allocates).
 constexpr int kVirtualRegisters = 40;
 // Limbs of woven programs.
 constexpr int kWovenBits = 50;
