@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../exponent_schedule.h"
 #include "digit_tables.h"
-#include "exponent_schedule.h"
 
 namespace xvec::ifma {
 
