@@ -6,6 +6,7 @@
 
 #include "key_material.h"
 #include "random.h"
+#include "secure_memory.h"
 #include "sizes.h"
 
 namespace xvec {
@@ -41,20 +42,23 @@ std::uint64_t inverse_mod(std::uint64_t a, std::uint64_t prime) {  // Fermat
 // 0 if there is none. step is even and start odd.
 template <class Accept>
 Integer prime_in_progression(const Integer& start, const Integer& step, std::size_t window, const Accept& accept) {
-  std::vector<bool> composite(window, false);
+  std::vector<std::uint8_t> composite(window, 0);  // tells a prime modulo all small ones: secret
   for (const std::uint32_t s : small_primes()) {
     if (Integer(s) * Integer(s) > start) break;
     const std::uint64_t step_mod = step.mod_small(s);
     if (step_mod == 0) continue;
     const std::uint64_t first = (s - start.mod_small(s)) % s * inverse_mod(step_mod, s) % s;
-    for (std::size_t i = first; i < window; i += s) composite[i] = true;
+    for (std::size_t i = first; i < window; i += s) composite[i] = 1;
   }
-  for (std::size_t i = 0; i < window; ++i) {
-    if (composite[i]) continue;
-    const Integer candidate = start + step * Integer(i);
-    if (accept(candidate) && base2_probable_prime(candidate) && candidate.probably_prime()) return candidate;
+  Integer prime;
+  for (std::size_t i = 0; i < window && prime.is_zero(); ++i) {
+    if (composite[i] != 0) continue;
+    Integer candidate = start + step * Integer(i);
+    if (accept(candidate) && base2_probable_prime(candidate) && candidate.probably_prime())
+      prime = std::move(candidate);
   }
-  return Integer(0);
+  wipe(composite.data(), composite.size());
+  return prime;
 }
 
 // A uniformly started search for a prime = 1 mod order in [low, 2^bits); order is odd or 1.
