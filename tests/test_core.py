@@ -105,8 +105,9 @@ def test_values_out_of_range_are_found(key: _core.SecretKey, encryptor: _core.Ha
         assert server.out_of_range(changed) == 11
         with pytest.raises(CiphertextError, match="row 11"):
             _core.HammingDecoder(key, DIMENSIONS).decode(changed)
-    with pytest.raises(InputError, match="rows"):
-        server.out_of_range(rows[:, :, 1:])
+    for wrong in (rows[:, :, 1:], rows.astype(np.int64), rows[0, 0], [[0]], None):
+        with pytest.raises(InputError, match="rows"):
+            server.out_of_range(wrong)
 
 
 def test_one_side_is_enough_for_half_the_dimensions(key: _core.SecretKey) -> None:
@@ -159,6 +160,30 @@ def test_a_closed_key_is_gone_and_what_was_made_from_it_stays() -> None:
     rows = encryptor.encrypt(np.eye(8, dtype=np.uint8))
     products = _core.Multiplier(n_squared).products(rows[0], rows)
     assert decoder.decode(products).tolist() == [0] + [2] * 7
+
+
+def test_a_key_may_be_closed_while_others_prepare_from_it() -> None:
+    made, refused = 0, 0
+    for pause in range(60):
+        key = _core.SecretKey.generate(128, 64, allow_insecure=True)
+
+        def prepare(key: _core.SecretKey = key) -> None:
+            nonlocal made, refused
+            try:
+                while True:
+                    _core.HammingEncryptor(key, 64)
+                    _core.HammingDecoder(key, 64)
+                    made += 1
+            except NotLoadedError:
+                refused += 1
+
+        thread = threading.Thread(target=prepare)
+        thread.start()
+        time.sleep(0.0003 * pause)
+        key.close()
+        thread.join()
+    assert made > 0
+    assert refused == 60
 
 
 def test_progress_runs_to_the_end_and_its_errors_come_through(

@@ -4,10 +4,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <string>
-#include <variant>
+#include <string_view>
+#include <utility>
 
 #include "xvec/dispatch.h"
 #include "xvec/hamming.h"
@@ -27,9 +29,20 @@ xvec::Number to_number(const py::handle& value) {
   if (!integer) throw py::error_already_set();
   if (integer < py::int_(0)) throw std::invalid_argument("numbers of a key are not negative");
   const auto bits = integer.attr("bit_length")().cast<std::size_t>();
-  const auto bytes = py::cast<std::string>(py::bytes(integer.attr("to_bytes")((bits + 7) / 8, "little")));
-  return {bytes.begin(), bytes.end()};
+  const py::bytes bytes = integer.attr("to_bytes")(std::max<std::size_t>(1, (bits + 7) / 8), "little");
+  const std::string_view text = bytes;
+  return {text.begin(), text.end()};
 }
+
+// A number that is wiped when it dies.
+struct SecretNumber {
+  explicit SecretNumber(xvec::Number number) : value(std::move(number)) {}
+  explicit SecretNumber(const py::handle& integer) : value(to_number(integer)) {}
+  SecretNumber(const SecretNumber&) = delete;
+  SecretNumber& operator=(const SecretNumber&) = delete;
+  ~SecretNumber() { xvec::wipe(value); }
+  xvec::Number value;
+};
 
 py::object to_int(std::span<const std::uint8_t> number) {
   const py::bytes bytes(reinterpret_cast<const char*>(number.data()), number.size());
@@ -126,10 +139,9 @@ void register_keys(py::module_& m) {
           "load",
           [](const xvec::PublicKey& key, const py::object& phi, const py::object& inverse, const py::object& a,
              bool allow_insecure) {
-            const xvec::Number p = to_number(phi), i = to_number(inverse);
-            const xvec::Number order = a.is_none() ? xvec::Number{} : to_number(a);
+            const SecretNumber p(phi), i(inverse), order(a.is_none() ? xvec::Number{} : to_number(a));
             const py::gil_scoped_release released;
-            return xvec::SecretKey::load(key, p, i, order, floors(allow_insecure));
+            return xvec::SecretKey::load(key, p.value, i.value, order.value, floors(allow_insecure));
           },
           py::arg("public"), py::arg("phi"), py::arg("inverse"), py::arg("a") = py::none(), py::kw_only(),
           py::arg("allow_insecure") = false)
@@ -140,10 +152,13 @@ void register_keys(py::module_& m) {
                                if (k.alpha_len() == 0) return std::nullopt;
                                return k.alpha_len();
                              })
-      .def_property_readonly("phi", [](const xvec::SecretKey& k) { return to_int(k.phi()); })
-      .def_property_readonly(
-          "a", [](const xvec::SecretKey& k) -> py::object { return k.alpha_len() == 0 ? py::none() : to_int(k.a()); })
-      .def_property_readonly("inverse", [](const xvec::SecretKey& k) { return to_int(k.inverse()); })
+      .def_property_readonly("phi", [](const xvec::SecretKey& k) { return to_int(SecretNumber(k.phi()).value); })
+      .def_property_readonly("a",
+                             [](const xvec::SecretKey& k) -> py::object {
+                               return k.alpha_len() == 0 ? py::none() : to_int(SecretNumber(k.a()).value);
+                             })
+      .def_property_readonly("inverse",
+                             [](const xvec::SecretKey& k) { return to_int(SecretNumber(k.inverse()).value); })
       .def("close", &xvec::SecretKey::close);
 }
 
@@ -155,9 +170,11 @@ void def_layout(Class& type) {
       .def_property_readonly("width", &T::width);
 }
 
+// Without the GIL another thread may close the key: a share of it, taken before, stays.
 xvec::HammingEncryptor owner_encryptor(const xvec::SecretKey& key, std::size_t dimensions) {
+  const xvec::SecretKey share = key.share();
   const py::gil_scoped_release released;
-  return {key, dimensions};
+  return {share, dimensions};
 }
 
 xvec::HammingEncryptor public_encryptor(const xvec::PublicKey& key, std::size_t dimensions,
@@ -193,8 +210,9 @@ void register_vectors(py::module_& m) {
       m, "HammingDecoder", "Decodes products of encrypted vectors and queries to distances.");
   decoder
       .def(py::init([](const xvec::SecretKey& key, std::size_t dimensions, bool vartime) {
+             const xvec::SecretKey share = key.share();
              const py::gil_scoped_release released;
-             return xvec::HammingDecoder(key, dimensions,
+             return xvec::HammingDecoder(share, dimensions,
                                          vartime ? xvec::Schedule::vartime : xvec::Schedule::constant);
            }),
            py::arg("key"), py::arg("dimensions"), py::kw_only(), py::arg("vartime") = false)
@@ -265,11 +283,10 @@ void register_vectors(py::module_& m) {
       .def(
           "out_of_range",
           [](const xvec::Multiplier& x, const py::object& rows_argument) {
-            const Bits rows = py::cast<Bits>(rows_argument);
-            if (rows.ndim() < 2 || rows.shape(rows.ndim() - 1) != size(x.width())) {
-              throw std::invalid_argument("rows: expected an array whose last axis has " + std::to_string(x.width()) +
-                                          " bytes");
-            }
+            const bool by_chunk = py::isinstance<Bits>(rows_argument) && py::cast<Bits>(rows_argument).ndim() == 3;
+            std::vector<py::ssize_t> shape(by_chunk ? 2 : 1, -1);
+            shape.push_back(size(x.width()));
+            const Bits rows = array_argument(rows_argument, "rows", shape);
             std::ptrdiff_t at = 0;
             {
               const std::span<const std::uint8_t> from = view(rows);

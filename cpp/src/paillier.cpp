@@ -62,8 +62,9 @@ namespace {
 
 using detail::KeyMaterial;
 
+// An empty one stays empty; zero becomes one byte.
 Number minimal(Number bytes) {
-  while (!bytes.empty() && bytes.back() == 0) bytes.pop_back();
+  while (bytes.size() > 1 && bytes.back() == 0) bytes.pop_back();
   return bytes;
 }
 
@@ -86,6 +87,8 @@ void check_subgroup(const Integer& p, const Integer& q, const Integer& a_p, cons
 
 }  // namespace
 
+void wipe(std::span<std::uint8_t> bytes) noexcept { wipe(bytes.data(), bytes.size()); }
+
 PublicKey::PublicKey(Number n, Number g, Number g_n)
     : n_(minimal(std::move(n))), g_(minimal(std::move(g))), g_n_(minimal(std::move(g_n))) {
   const Integer modulus = Integer::from_bytes(n_);
@@ -101,7 +104,7 @@ PublicKey::PublicKey(Number n, Number g, Number g_n)
   if (!g_n_.empty() && !in_range(g_n_)) throw std::invalid_argument("g_n: must be a unit modulo n^2");
 }
 
-SecretKey::SecretKey(std::unique_ptr<detail::KeyMaterial> material) : material_(std::move(material)) {}
+SecretKey::SecretKey(std::shared_ptr<const detail::KeyMaterial> material) : material_(std::move(material)) {}
 SecretKey::SecretKey(SecretKey&&) noexcept = default;
 SecretKey& SecretKey::operator=(SecretKey&&) noexcept = default;
 SecretKey::~SecretKey() = default;
@@ -112,6 +115,7 @@ SecretKey SecretKey::load(const PublicKey& key, std::span<const std::uint8_t> ph
   const Integer one(1), n = Integer::from_bytes(key.n()), g = Integer::from_bytes(key.g());
   const Integer phi = Integer::from_bytes(phi_bytes), a = Integer::from_bytes(a_bytes);
   const Integer stored_inverse = Integer::from_bytes(inverse_bytes);
+  require(stored_inverse < n, "inverse: does not belong to n");
   require(key.has_subgroup() == !a.is_zero(), "a: belongs to keys with g_n, and only to them");
 
   // p and q are the roots of x² - (n + 1 - phi) x + n.
@@ -172,6 +176,10 @@ std::size_t SecretKey::alpha_len() const { return material().alpha_len(); }
 Number SecretKey::phi() const { return ((material().p() - Integer(1)) * (material().q() - Integer(1))).to_bytes(); }
 Number SecretKey::a() const { return (material().a_p() * material().a_q()).to_bytes(); }
 Number SecretKey::inverse() const { return material().inverse().to_bytes(); }
+SecretKey SecretKey::share() const {
+  (void)material();
+  return SecretKey(material_);
+}
 void SecretKey::close() noexcept { material_.reset(); }
 
 }  // namespace xvec

@@ -153,6 +153,9 @@ TEST(Loading, RefusesValuesOfAnotherKey) {
   EXPECT_THROW(load(k, key.phi(), key.inverse(), other.a()), KeyMismatch);
   EXPECT_THROW(load(k, key.phi(), key.inverse(), {}), KeyMismatch);
   EXPECT_THROW(load(k, {}, key.inverse(), key.a()), KeyMismatch);
+  // The same number modulo n.
+  EXPECT_THROW(load(k, key.phi(), (number(key.inverse()) + number(k.n())).to_bytes(), key.a()), KeyMismatch);
+  EXPECT_THROW(load(k, key.phi(), (number(key.inverse()) + (number(k.n()) << 999)).to_bytes(), key.a()), KeyMismatch);
   EXPECT_THROW(load(PublicKey(k.n(), k.g(), (number(k.g_n()) * number(k.g_n()) % number(k.n_squared())).to_bytes()),
                     key.phi(), key.inverse(), key.a()),
                KeyMismatch);
@@ -211,6 +214,7 @@ TEST(PublicKeys, NameTheValueThatIsOutOfRange) {
   EXPECT_EQ(message(k.n(), k.n_squared(), k.g_n()), "g: ");
   EXPECT_EQ(message(k.n(), k.n(), k.g_n()), "g: ");
   EXPECT_EQ(message(k.n(), k.g(), k.n()), "g_n");
+  EXPECT_EQ(message(k.n(), k.g(), {0}), "g_n");
 }
 
 TEST(SecretKeys, AreGoneAfterClose) {
@@ -219,6 +223,15 @@ TEST(SecretKeys, AreGoneAfterClose) {
   EXPECT_THROW((void)key.phi(), KeyClosed);
   EXPECT_THROW((void)key.public_key(), KeyClosed);
   EXPECT_NO_THROW(key.close());
+}
+
+TEST(SecretKeys, SharesLiveOnAfterClose) {
+  SecretKey key = small_key();
+  const Number phi = key.phi();
+  const SecretKey share = key.share();
+  key.close();
+  EXPECT_THROW((void)key.share(), KeyClosed);
+  EXPECT_EQ(share.phi(), phi);
 }
 
 }  // namespace

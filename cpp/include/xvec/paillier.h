@@ -15,6 +15,9 @@ namespace xvec {
 
 using Number = std::vector<std::uint8_t>;
 
+// Overwrites the bytes of a secret in a way that the compiler may not remove.
+void wipe(std::span<std::uint8_t> bytes) noexcept;
+
 // A key breaks a security rule; what() names the rule and the way to opt in.
 class WeakKey : public std::invalid_argument {
  public:
@@ -96,15 +99,18 @@ class SecretKey {
   [[nodiscard]] Number a() const;  // lcm(a_p, a_q); empty for plain keys
   [[nodiscard]] Number inverse() const;
 
-  // Wipe the key. Encryptors and decoders made from it keep working on their own locked copies.
+  // Wipe the key, or leave that to the last of its shares. Encryptors and decoders made from it keep working on their
+  // own locked copies.
   void close() noexcept;
 
-  // Internal: throws KeyClosed after close().
+  // Internal: throw KeyClosed after close(). A share outlives the key that it was taken from, so that another thread
+  // may close that meanwhile.
   [[nodiscard]] const detail::KeyMaterial& material() const;
+  [[nodiscard]] SecretKey share() const;
 
  private:
-  explicit SecretKey(std::unique_ptr<detail::KeyMaterial> material);
-  std::unique_ptr<detail::KeyMaterial> material_;
+  explicit SecretKey(std::shared_ptr<const detail::KeyMaterial> material);
+  std::shared_ptr<const detail::KeyMaterial> material_;
 };
 
 }  // namespace xvec
