@@ -105,12 +105,16 @@ class Run {
 
 }  // namespace
 
+// When the system refuses a thread, libgomp ends the process: what nobody needs is not asked for.
+constexpr int kMostThreads = 256;
+
 int max_threads() { return omp_get_max_threads(); }
 
 std::size_t batch_workers(std::size_t count, std::size_t block, const Batch& batch) {
   if (lost_threads.load()) return 1;
-  const auto wanted = static_cast<std::size_t>(batch.threads > 0 ? batch.threads : max_threads());
-  return std::clamp<std::size_t>((count + block - 1) / block, 1, wanted);
+  const int wanted =
+      batch.threads > 0 ? std::min(batch.threads, std::max(kMostThreads, max_threads())) : max_threads();
+  return std::clamp<std::size_t>((count + block - 1) / block, 1, static_cast<std::size_t>(wanted));
 }
 
 void run_batch(std::size_t count, std::size_t block, const Batch& batch,

@@ -184,11 +184,18 @@ class OwnerBlocks final : public BlockEncryptor {
   std::unique_ptr<OwnerEncryptor> kernel_;
 };
 
+// 128 bits more than alpha has make r uniform modulo alpha to within 2^-128.
+std::size_t public_exponent_bits(const PublicKey& key, std::size_t alpha_len) {
+  const Integer n = Integer::from_bytes(key.n());
+  const std::size_t key_len = detail::key_len_of(n);
+  const std::size_t least = std::min(2 * detail::subgroup_floor(n.bits()), key_len);
+  return (alpha_len == 0 ? key_len : std::clamp(alpha_len, least, 2 * key_len)) + 128;
+}
+
 class PublicBlocks final : public BlockEncryptor {
  public:
-  // 128 bits more than alpha has make r uniform modulo alpha to within 2^-128.
   PublicBlocks(const PublicKey& key, const Layout& layout, std::size_t alpha_len, const Kernel& kernel)
-      : r_bits_((alpha_len == 0 ? detail::key_len_of(Integer::from_bytes(key.n())) : alpha_len) + 128),
+      : r_bits_(public_exponent_bits(key, alpha_len)),
         kernel_(make_public_encryptor(
             kernel, {Integer::from_bytes(key.n()), Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
                      layout.chunk_dimensions, r_bits_, layout.width})) {}

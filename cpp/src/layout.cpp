@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -31,7 +32,8 @@ Integer largest_sum(std::size_t d) { return (Integer::power_of_two(2 * d) - Inte
 
 Layout::Layout(const PublicKey& key, std::size_t d) : dimensions(d), width(key.width()) {
   const Integer n = Integer::from_bytes(key.n());
-  if (d == 0) throw std::invalid_argument("dimensions: must be at least 1");
+  constexpr std::size_t kMost = std::numeric_limits<std::int32_t>::max();  // a distance is an int32
+  if (d == 0 || d > kMost) throw std::invalid_argument("dimensions: must be from 1 to " + std::to_string(kMost));
   chunk_dimensions = std::min(d, detail::key_len_of(n));
   chunks = (d + chunk_dimensions - 1) / chunk_dimensions;
   if (largest_sum(chunk_dimensions) >= n) {

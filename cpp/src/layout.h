@@ -22,7 +22,7 @@ Integer largest_sum(std::size_t d);
 struct Layout {
   std::size_t dimensions, chunk_dimensions, chunks, width;
 
-  // Throws std::invalid_argument for 0 dimensions, and when sums of a chunk do not fit n.
+  // Throws std::invalid_argument for 0 or 2^31 dimensions, and when sums of a chunk do not fit n.
   Layout(const PublicKey& key, std::size_t dimensions);
 
   [[nodiscard]] std::size_t begin(std::size_t chunk) const { return chunk * chunk_dimensions; }

@@ -49,16 +49,24 @@ void Multiplier::products(std::span<const std::uint8_t> query, std::span<const s
   if (chunks == 0) throw std::invalid_argument("query: is empty");
   const std::size_t stride = chunks * width, count = whole_rows(rows.size(), stride, "rows");
   require_size(out.size(), rows.size(), "out");
-  std::vector<std::unique_ptr<Product>> fixed;
-  for (std::size_t j = 0; j < chunks; ++j) {
-    fixed.push_back(impl_->product->fix(Integer::from_bytes(query.subspan(j * width, width))));
+  if (out.data() != rows.data() && out.data() < rows.data() + rows.size() && rows.data() < out.data() + out.size()) {
+    throw std::invalid_argument("out: overlaps rows, and is not the same memory");
   }
-  run_batch(count, 8 * kBlock, batch, [&](const Block& mine) {
-    for (std::size_t j = 0; j < chunks; ++j) {
-      const std::size_t at = mine.first * stride + j * width;
-      fixed[j]->run(rows.data() + at, out.data() + at, stride, mine.last - mine.first);
+  const std::vector<std::uint8_t> factors(query.begin(), query.end());  // the query may be one of the rows
+  // Chunk by chunk, since a fixed factor takes up to megabytes and strangers choose how many there are.
+  for (std::size_t j = 0; j < chunks; ++j) {
+    const auto fixed = impl_->product->fix(Integer::from_bytes(std::span(factors).subspan(j * width, width)));
+    Batch column{batch.threads, {}};
+    if (batch.progress) {
+      column.progress = [&](std::size_t done, std::size_t) {
+        return batch.progress((j * count + done) / chunks, count);
+      };
     }
-  });
+    run_batch(count, 8 * kBlock, column, [&](const Block& mine) {
+      const std::size_t at = mine.first * stride + j * width;
+      fixed->run(rows.data() + at, out.data() + at, stride, mine.last - mine.first);
+    });
+  }
 }
 
 std::ptrdiff_t Multiplier::out_of_range(std::span<const std::uint8_t> values) const noexcept {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -220,7 +221,12 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Search, testing::ValuesIn(test::kernels_here()
 
 TEST(Arguments, AreChecked) {
   const SecretKey& key = key_of(256);
-  EXPECT_THROW(HammingEncryptor(key, 0), std::invalid_argument);
+  constexpr std::size_t kMost = std::numeric_limits<std::int32_t>::max();
+  for (const std::size_t d : {std::size_t{0}, kMost + 1, std::numeric_limits<std::size_t>::max()}) {
+    EXPECT_THROW(HammingEncryptor(key, d), std::invalid_argument);
+    EXPECT_THROW(HammingDecoder(key, d), std::invalid_argument);
+  }
+  EXPECT_EQ(HammingDecoder(key, kMost).chunks(), kMost / 256 + 1);
   const HammingEncryptor encryptor(key, 10);
   Bytes out(encryptor.width());
   EXPECT_THROW(encryptor.encrypt(Bytes(11), out), std::invalid_argument);
@@ -231,6 +237,48 @@ TEST(Arguments, AreChecked) {
   EXPECT_THROW(Multiplier(Number{}), std::invalid_argument);
   EXPECT_THROW(Multiplier(Number{4}), std::invalid_argument);
   EXPECT_THROW(Multiplier(Number{1}), std::invalid_argument);
+  const Multiplier server(key.public_key().n_squared());
+  Bytes rows(3 * server.width());
+  const std::span all(rows), query = all.first(server.width());
+  EXPECT_THROW(server.products(query, all.first(2 * server.width()), all.last(2 * server.width())),
+               std::invalid_argument);
+  EXPECT_NO_THROW(server.products(query, all.first(server.width()), all.last(server.width())));
+}
+
+// Whoever states a subgroup of 2 bits, or of more than there can be, still gets exponents of full length.
+TEST(Arguments, ExponentsOfThePublicKeyAreNeverShort) {
+  const SecretKey& key = key_of(256);
+  class Ones final : public RandomSource {
+   public:
+    void fill(std::span<std::uint8_t> out) override { std::ranges::fill(out, std::uint8_t{0xff}); }
+  };
+  const auto encrypted = [&](std::size_t alpha_len) {
+    const HammingEncryptor encryptor = detail::make_encryptor(key.public_key(), 1, alpha_len, kPortable);
+    const Bytes bits(1, 0);
+    Bytes out(encryptor.width());
+    Ones ones;
+    detail::encrypt(encryptor, bits, out, {1, {}}, ones);
+    return Integer::from_bytes(out);
+  };
+  const PublicKey& pk = key.public_key();
+  const auto noise = [&](std::size_t r_bits) {
+    return pow(Integer::from_bytes(pk.g_n()), Integer::power_of_two(r_bits) - Integer(1),
+               Integer::from_bytes(pk.n_squared()));
+  };
+  EXPECT_EQ(encrypted(0), noise(256 + 128));
+  EXPECT_EQ(encrypted(2), noise(256 + 128));
+  EXPECT_EQ(encrypted(300), noise(300 + 128));
+  EXPECT_EQ(encrypted(std::numeric_limits<std::size_t>::max()), noise(512 + 128));
+}
+
+TEST(Batches, DoNotAskTheSystemForAbsurdlyManyThreads) {
+  const SecretKey& key = key_of(64);
+  const HammingEncryptor encryptor(key, 8);
+  const std::size_t rows = std::size_t{1} << 20;
+  const Bytes bits(rows * 8);
+  Bytes out(rows * encryptor.width());
+  EXPECT_THROW(encryptor.encrypt(bits, out, {std::numeric_limits<int>::max(), [](auto, auto) { return false; }}),
+               Interrupted);
 }
 
 // A foreign key just above 2^(2 key_len - 2) is exact to key_len - 1 dimensions and refused at key_len.

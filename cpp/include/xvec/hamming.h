@@ -31,10 +31,11 @@ class Interrupted : public std::runtime_error {
 // Encrypts with the secret key (owner's path, by CRT) or with the public key alone.
 class HammingEncryptor {
  public:
-  // Throws std::invalid_argument for dimensions = 0.
+  // Throws std::invalid_argument for dimensions = 0, or above 2^31 - 1.
   HammingEncryptor(const SecretKey& key, std::size_t dimensions);
-  // alpha_len: a bound of the bits of the secret subgroup's order, if it is known; exponents have 128 bits more.
-  // 0 assumes the largest possible one, key_len, and is slower.
+  // alpha_len: a bound of the bits of the secret subgroup's order, if it is known; exponents have 128 bits more. It is
+  // not taken for less than keys have by default, since it may come from a configuration that nobody vouches for.
+  // 0 assumes key_len, the largest that is generated, and is slower.
   HammingEncryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len = 0);
   ~HammingEncryptor();
   HammingEncryptor(HammingEncryptor&&) noexcept;
