@@ -65,7 +65,7 @@ struct HammingDecoder::Impl {
   void combine(Limb* plain, const Limb* m_p, const Limb* m_q, PAdic::Scratch& scratch) const noexcept {
     const std::size_t n = field.limbs();
     const Limb *q = q_memory.as<Limb>(), *q_inverse = q + n;
-    Limb h[kMaxPrimeLimbs], mask[kMaxPrimeLimbs];
+    WipedArray<Limb, kMaxPrimeLimbs> h, mask;
     const Limb borrow = mpn::subtract(h, m_p, m_q, n);  // m_q < q < p
     for (std::size_t i = 0; i < n; ++i) mask[i] = field.p()[i] & (0 - borrow);
     mpn::add(h, h, mask, n);

@@ -157,7 +157,7 @@ class OwnerBlocks final : public BlockEncryptor {
            std::size_t count) const override {
     const std::size_t n = field_p_.limbs();
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs];
-    Limb r_p[kBlock * kMaxPrimeLimbs], r_q[kBlock * kMaxPrimeLimbs];
+    WipedArray<Limb, kBlock * kMaxPrimeLimbs> r_p, r_q;
     PAdic::Scratch scratch;
     for (std::size_t i = 0; i < count; ++i) {
       if (fits_) {  // P(v) < q < p is its own residue
@@ -172,8 +172,6 @@ class OwnerBlocks final : public BlockEncryptor {
       std::memcpy(r_q + i * bound_q_.limbs, r + bound_p_.limbs, bound_q_.limbs * sizeof(Limb));
     }
     kernel_->run(m_p, fits_ ? m_p : m_q, r_p, r_q, out, width, count);
-    wipe(r_p, count * bound_p_.limbs * sizeof(Limb));
-    wipe(r_q, count * bound_q_.limbs * sizeof(Limb));
   }
 
  private:

@@ -135,8 +135,10 @@ class PortableDecryptor final : public Decryptor {
            std::size_t count) const noexcept override {
     const std::size_t n = field_.limbs(), cipher_limbs = (width_ + 7) / 8;
     PAdic::Scratch scratch;
-    Limb c[kMaxCipherLimbs], x[2 * kMaxPrimeLimbs], digit[kMaxPrimeLimbs];
-    Limb table[kEntries * 2 * kMaxPrimeLimbs];
+    Limb c[kMaxCipherLimbs];
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> x;
+    WipedArray<Limb, kMaxPrimeLimbs> digit;
+    WipedArray<Limb, kEntries * 2 * kMaxPrimeLimbs> table;
     for (std::size_t i = 0; i < count; ++i, in += stride, plain += n) {
       read_limbs(c, cipher_limbs, in, width_);
       field_.enter(x, c, cipher_limbs, scratch);
@@ -164,7 +166,7 @@ class PortableDecryptor final : public Decryptor {
         field_.multiply(entry, x, scratch);
       }
     }
-    Limb factor[2 * kMaxPrimeLimbs];
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> factor;
     mpn::select(x, table, size, kEntries, exponent_[0]);
     for (std::size_t i = 1; i < digits_; ++i) {
       for (unsigned s = 0; s < kWindow; ++s) field_.square(x, scratch);
@@ -209,7 +211,8 @@ class OwnerSide {
   // plain[0..2n) = (1 + p (m scale)) * base^r mod p², in [0, p²).
   void encrypt(Limb* plain, const Limb* m, const Limb* r, PAdic::Scratch& scratch) const noexcept {
     const std::size_t n = field_.limbs(), size = 2 * n;
-    Limb x[2 * kMaxPrimeLimbs], entry[2 * kMaxPrimeLimbs], sum[2 * kMaxPrimeLimbs], product[kMaxPrimeLimbs];
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> x, entry, sum;
+    WipedArray<Limb, kMaxPrimeLimbs> factor, product;
     std::memset(sum, 0, size * sizeof(Limb));
     for (std::size_t w = 0; w < windows_; ++w) {
       mpn::select(entry, table_.as<Limb>() + w * kEntries * size, size, kEntries,
@@ -223,7 +226,6 @@ class OwnerSide {
       sum[n] += mpn::add(sum, sum, entry + n, n);
     }
     // The mu were stored times R², so that one reduction of their sum (< windows p < R p) leaves it times R.
-    Limb factor[kMaxPrimeLimbs];
     montgomery_reduce(factor, nullptr, sum, 0, field_.p(), field_.p_inverse(), n, 0);
     field_.digit_multiply(product, m, scale_memory_.as<Limb>(), scratch);
     field_.digit_add(factor, product);
@@ -251,7 +253,7 @@ class OwnerSide {
         std::memcpy(entry + d * size, entry + (d - 1) * size, bytes);
         field_.multiply(entry + d * size, step, scratch);
       }
-      Limb next[2 * kMaxPrimeLimbs];
+      WipedArray<Limb, 2 * kMaxPrimeLimbs> next;
       std::memcpy(next, entry + (kEntries - 1) * size, bytes);
       field_.multiply(next, step, scratch);
       std::memcpy(step, next, bytes);
@@ -294,23 +296,25 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
       : p_(key.p, key.a_p, key.g_n % (key.p * key.p), key.scale_p),
         q_(key.q, key.a_q, key.g_n % (key.q * key.q), key.scale_q),
         width_(key.width),
-        memory_(3 * 2 * p_.field().limbs() * sizeof(Limb)) {
+        memory_((3 * 2 * p_.field().limbs() + 1) * sizeof(Limb)) {
     const std::size_t size = 2 * p_.field().limbs();
     const Integer p2 = key.p * key.p, q2 = key.q * key.q;
     p2_ = memory_.as<Limb>();
     q2_ = p2_ + size;
     q2_inverse_ = q2_ + size;
+    p2_inverse_ = q2_inverse_ + size;
     p2.to_limbs(p2_, size);
     q2.to_limbs(q2_, size);
     (inverse(q2, p2) * Integer::power_of_two(64 * size) % p2).to_limbs(q2_inverse_, size);
-    p2_inverse_ = 0 - negative_inverse(p2_[0]);
+    *p2_inverse_ = 0 - negative_inverse(p2_[0]);
   }
 
   void run(const std::uint64_t* m_p, const std::uint64_t* m_q, const std::uint64_t* r_p, const std::uint64_t* r_q,
            std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept override {
     const std::size_t n = p_.field().limbs();
     PAdic::Scratch scratch;
-    Limb x_p[2 * kMaxPrimeLimbs], x_q[2 * kMaxPrimeLimbs], c[4 * kMaxPrimeLimbs];
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> x_p, x_q;
+    Limb c[4 * kMaxPrimeLimbs];
     for (std::size_t i = 0; i < count; ++i, out += stride) {
       p_.encrypt(x_p, m_p + i * n, r_p + i * p_.exponent_limbs(), scratch);
       q_.encrypt(x_q, m_q + i * n, r_q + i * q_.exponent_limbs(), scratch);
@@ -323,12 +327,14 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
   // Garner's CRT: c = x_q + q² ((x_p - x_q) / q² mod p²).
   void combine(Limb* c, Limb* x_p, const Limb* x_q) const noexcept {
     const std::size_t size = 2 * p_.field().limbs();
-    Limb t[4 * kMaxPrimeLimbs], h[2 * kMaxPrimeLimbs], multiply[8 * kMaxPrimeLimbs];
+    WipedArray<Limb, 4 * kMaxPrimeLimbs> t;
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> h;
+    WipedArray<Limb, 8 * kMaxPrimeLimbs> multiply;
     const Limb borrow = mpn::subtract(x_p, x_p, x_q, size);  // x_q < q² < p²
     for (std::size_t i = 0; i < size; ++i) h[i] = p2_[i] & (0 - borrow);
     mpn::add(x_p, x_p, h, size);
     mpn::multiply(t, x_p, q2_inverse_, size, multiply);
-    montgomery_reduce(h, nullptr, t, 0, p2_, p2_inverse_, size, 0);
+    montgomery_reduce(h, nullptr, t, 0, p2_, *p2_inverse_, size, 0);
     mpn::multiply(c, h, q2_, size, multiply);
     const Limb carry = mpn::add(c, c, x_q, size);
     mpn::add_limb(c + size, size, carry);
@@ -337,8 +343,8 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
   OwnerSide p_, q_;
   std::size_t width_;
   SecureBuffer memory_;
-  Limb *p2_, *q2_, *q2_inverse_;
-  Limb p2_inverse_;
+  Limb *p2_, *q2_, *q2_inverse_;  // q^-2 R mod p²
+  Limb* p2_inverse_;              // p^-2 mod 2^64
 };
 
 // --- Public-key encryption ----------------------------------------------------------------------------------------
@@ -406,7 +412,7 @@ class PortablePublicEncryptor final : public PublicEncryptor {
       // A plain factor takes the Montgomery form off.
       std::memset(entry, 0, sizeof entry);
       if (direct_) {
-        // 1 + m n < n², for m < 4^dimensions <= n
+        // 1 + m n < n², for m < 4^dimensions / 3 < n / 2
         for (std::size_t j = 0; j < message_limbs_ && j < limbs; ++j) {
           const std::size_t room = std::min(n_.size(), limbs - j);
           const Limb carry = mpn::add_multiple(entry + j, n_.data(), room, m[j]);

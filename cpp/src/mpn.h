@@ -50,7 +50,7 @@ constexpr Limb negative_inverse(Limb x) noexcept {
 
 // r = t / R mod p for R = 2^(64 n), by Montgomery's reduction (Math. Comp. 44, 1985) in its subtracting form: with
 // the quotient m = t / p mod R, exactly t = R (r - k p) + m p. t has 2n limbs (destroyed; apart from r) and the signed
-// limb `top` above them; -R p < t. p_inverse = p^-1 mod 2^64. `subtractions` is an upper bound of floor(t / (R p)).
+// limb `top` above them; -R <= t. p_inverse = p^-1 mod 2^64. `subtractions` is an upper bound of floor(t / (R p)).
 // r is canonical; m[0..n) is stored if m is not null; returns k, a signed number.
 Limb montgomery_reduce(Limb* r, Limb* m, Limb* t, Limb top, const Limb* p, Limb p_inverse, std::size_t n,
                        int subtractions) noexcept;

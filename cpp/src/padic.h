@@ -24,10 +24,14 @@ class PAdic {
   // Limbs of p, and of one digit; an element is two digits, u then v.
   [[nodiscard]] std::size_t limbs() const noexcept { return n_; }
   [[nodiscard]] const Limb* p() const noexcept { return p_; }
-  [[nodiscard]] Limb p_inverse() const noexcept { return p_inverse_; }
+  [[nodiscard]] Limb p_inverse() const noexcept { return *p_inverse_; }
 
   // Working memory of one thread.
   struct Scratch {
+    Scratch() noexcept {}  // NOLINT: not initialised
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    ~Scratch() { wipe(this, sizeof *this); }
     Limb t[2 * kMaxPrimeLimbs];
     Limb s[2 * kMaxPrimeLimbs];
     Limb m[kMaxPrimeLimbs];
@@ -64,7 +68,7 @@ class PAdic {
   Limb* p_;              // n
   Limb* one_;            // 2n
   Limb* powers_;         // kMaxDigits elements in plain digits: R^(j+2) mod p²
-  Limb p_inverse_;
+  Limb* p_inverse_;      // modulo 2^64
   static constexpr std::size_t kMaxDigits = 5;
 };
 

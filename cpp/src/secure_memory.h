@@ -14,6 +14,17 @@ enum class Locking {
   if_possible,
 };
 
+// An array for the stack, not initialised, that is wiped when its scope ends.
+template <class T, std::size_t kSize>
+struct WipedArray {
+  WipedArray() noexcept {}  // NOLINT: filling it costs more than most of its uses
+  WipedArray(const WipedArray&) = delete;
+  WipedArray& operator=(const WipedArray&) = delete;
+  ~WipedArray() { wipe(values, sizeof values); }
+  operator T*() noexcept { return values; }  // NOLINT: used as the array that it is
+  T values[kSize];
+};
+
 class SecureBuffer {
  public:
   SecureBuffer() = default;
