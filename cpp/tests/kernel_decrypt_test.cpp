@@ -7,22 +7,8 @@ namespace xvec {
 namespace {
 
 using test::Numbers;
-
-struct Prime {
-  const char* name;
-  Integer p;
-};
-
-// Primes of `bits` bits at the ends of their range, and the least that own keys may have.
-std::vector<Prime> primes(std::size_t bits) {
-  const Integer top = Integer::power_of_two(bits), own = top * Integer(8165) / Integer(10000);
-  const std::uint64_t below_top = bits == 1024 ? 105 : bits == 1536 ? 3453 : 1557;
-  const std::uint64_t above_half = bits == 1024 ? 1155 : bits == 1536 ? 699 : 1919;
-  const std::uint64_t above_own = bits == 1024 ? 3614 : bits == 1536 ? 324 : 1232;
-  return {{"greatest", top - Integer(below_top)},
-          {"least", Integer::power_of_two(bits - 1) + Integer(above_half)},
-          {"least of own keys", own + Integer(own.is_odd() ? 0 : 1) + Integer(above_own)}};
-}
+using test::Prime;
+using test::primes;
 
 class DecryptorTest : public testing::TestWithParam<const Kernel*> {
  protected:

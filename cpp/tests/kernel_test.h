@@ -60,6 +60,22 @@ class Numbers {
   std::mt19937_64 engine_;
 };
 
+struct Prime {
+  const char* name;
+  Integer p;
+};
+
+// Primes of `bits` = 1024, 1536 or 2048 bits at the ends of their range, and the least that own keys may have.
+inline std::vector<Prime> primes(std::size_t bits) {
+  const Integer top = Integer::power_of_two(bits), own = top * Integer(8165) / Integer(10000);
+  const std::uint64_t below_top = bits == 1024 ? 105 : bits == 1536 ? 3453 : 1557;
+  const std::uint64_t above_half = bits == 1024 ? 1155 : bits == 1536 ? 699 : 1919;
+  const std::uint64_t above_own = bits == 1024 ? 3614 : bits == 1536 ? 324 : 1232;
+  return {{"greatest", top - Integer(below_top)},
+          {"least", Integer::power_of_two(bits - 1) + Integer(above_half)},
+          {"least of own keys", own + Integer(own.is_odd() ? 0 : 1) + Integer(above_own)}};
+}
+
 inline std::vector<std::uint8_t> bytes_of(const Integer& x, std::size_t width) {
   std::vector<std::uint8_t> bytes(width);
   x.to_bytes(bytes);
