@@ -40,6 +40,7 @@ struct HammingDecoder::Impl {
   Impl(const KeyMaterial& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel)
       : layout(key.public_key(), dimensions),
         plain_width(key.public_key().n().size()),
+        block(key.has_subgroup() ? kBlock : kBlock / 4),
         one_side(largest_sum(layout.chunk_dimensions) < key.p()),
         field(key.p()),
         n_squared(limbs_for_bits(8 * layout.width)),
@@ -105,6 +106,7 @@ struct HammingDecoder::Impl {
 
   Layout layout;
   std::size_t plain_width;
+  std::size_t block;  // items at a time; plain keys take long for each, and interruption is to be prompt
   bool one_side;
   PAdic field;  // modulo the larger prime
   std::vector<Limb> n_squared;
@@ -139,13 +141,13 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
   require_size(distances.size(), count, "distances");
   std::atomic<std::size_t> bad{kNone};
   // Rows, not items, are handed out: a distance is the sum over a row's chunks.
-  const std::size_t rows_per_block = std::max<std::size_t>(1, kBlock / layout.chunks);
+  const std::size_t rows_per_block = std::max<std::size_t>(1, impl_->block / layout.chunks);
   run_batch(count, rows_per_block, batch, [&](const Block& mine) {
     const auto [first, last, worker] = mine;
     std::fill(distances.begin() + static_cast<std::ptrdiff_t>(first),
               distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
-    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += kBlock) {
-      const std::size_t end = std::min(item + kBlock, last * layout.chunks);
+    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl_->block) {
+      const std::size_t end = std::min(item + impl_->block, last * layout.chunks);
       impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad,
                            [&](std::size_t i, const Limb* plain, std::size_t limbs) {
                              int ones = 0;
@@ -163,7 +165,7 @@ void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::
   const std::size_t plain_width = plaintext_width();
   require_size(plaintexts.size(), count * plain_width, "plaintexts");
   std::atomic<std::size_t> bad{kNone};
-  run_batch(count, kBlock, batch, [&](const Block& mine) {
+  run_batch(count, impl_->block, batch, [&](const Block& mine) {
     impl_->decrypt_block(rows.data(), mine.first, mine.last, true, bad,
                          [&](std::size_t i, const Limb* plain, std::size_t) {
                            std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);

@@ -198,6 +198,8 @@ class PublicBlocks final : public BlockEncryptor {
             kernel, {Integer::from_bytes(key.n()), Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
                      layout.chunk_dimensions, r_bits_, layout.width})) {}
 
+  // One block of lanes, so that interruption is prompt under long keys too.
+  [[nodiscard]] std::size_t items_per_block() const noexcept override { return kBlock / 4; }
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return limbs_for_bits(r_bits_); }
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     for (std::size_t i = 0; i < count; ++i) random.draw(out + i * draw_limbs(), draw_limbs(), r_bits_);
