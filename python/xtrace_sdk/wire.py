@@ -226,7 +226,7 @@ def _msgpack_entries(body: bytes, chunks: int) -> Iterator[list[Any]]:
     unpacker.feed(body)
 
     def scalar(name: str) -> Any:
-        kind = body[unpacker.tell() : unpacker.tell() + 1]
+        kind = bytes(body[unpacker.tell() : unpacker.tell() + 1])
         if kind and kind not in _MSGPACK_SCALARS:
             raise InputError(f"{name}: expected binary data or an unsigned integer")
         return unpacker.unpack()
