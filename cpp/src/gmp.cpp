@@ -68,6 +68,7 @@ Integer Integer::power_of_two(std::size_t exponent) {
 
 void Integer::to_bytes(std::span<std::uint8_t> out) const {
   if (bits() > 8 * out.size()) throw std::length_error("integer does not fit its byte string");
+  if (out.empty()) return;
   std::memset(out.data(), 0, out.size());
   mpz_export(out.data(), nullptr, -1, 1, 0, 0, rep_->z);
 }
