@@ -21,7 +21,7 @@ moto_server = pytest.importorskip("moto.server", reason="needs moto[kms,server]"
 from botocore.config import Config  # noqa: E402
 from botocore.stub import Stubber  # noqa: E402
 
-ALIAS = "alias/xtrace"
+ALIAS = "alias/xtrace-provider"  # moto keeps one state a process, which other tests use too
 
 
 def connect(endpoint, **more):
