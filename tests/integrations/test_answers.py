@@ -30,7 +30,7 @@ async def test_json_that_python_cannot_read(recorder, client, body):
 
 async def test_error_of_absurd_depth(recorder, client):
     recorder.say(DEEP[:50_000], 400)
-    with pytest.raises(BadRequestError, match="^400 - "):
+    with pytest.raises(BadRequestError, match=r"^400 - "):
         await client.list_kbs()
 
 
@@ -170,7 +170,7 @@ async def test_ids_of_distances(recorder, client, ids, limits, problem, content_
 async def test_negative_ids_of_distances(recorder, client):
     body = b"".join(wire.pack_columns(np.array([-1, 3]), 1, 8, [np.ones((2, 1, 8), np.uint8)]))
     recorder.say(body, Content_Type=wire.COLUMNS)
-    with pytest.raises(UnexpectedAnswerError, match="negative chunk id|out of range"):
+    with pytest.raises(UnexpectedAnswerError, match=r"negative chunk id|out of range"):
         await client.compute_hamming_distances_array(QUERY, "CTX", "KB")
 
 
