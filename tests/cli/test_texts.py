@@ -20,7 +20,10 @@ def test_no_piece_is_too_long_and_nothing_is_lost(text, longest):
 @given(st.lists(st.sampled_from([" ", ". ", "\n\n", ""]), max_size=60), st.integers(9, 60), st.data())
 def test_overlapping_pieces_cover_the_text(separators, longest, data):
     # every place of the text is unlike all others, so that a piece is found where it was cut
-    text = "".join(f"{chr(0x4E00 + number)}x{separator}" for number, separator in enumerate(separators))
+    text = "".join(
+        f"{chr(0x4E00 + 2 * number)}{chr(0x4E01 + 2 * number)}{separator}"
+        for number, separator in enumerate(separators)
+    )
     overlap = data.draw(st.integers(0, (longest - 1) // 2))
     end = 0
     for piece in split(text, longest, overlap):
