@@ -220,8 +220,10 @@ def test_interrupt_stops_a_long_batch_within_a_second() -> None:
             sys.executable,
             "-c",
             textwrap.dedent("""
-                import numpy as np, time
+                import signal
+                import numpy as np
                 from xtrace_sdk import _core
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
                 key = _core.SecretKey.generate_plain(512, allow_insecure=True)
                 encryptor = _core.HammingEncryptor(key, 8)
                 print("ready", flush=True)
