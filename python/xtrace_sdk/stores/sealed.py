@@ -22,8 +22,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from xtrace_sdk.stores.base import Chunk, EmbeddedChunk
@@ -43,9 +41,7 @@ class Tokens(Secret):
     __slots__ = ("_key",)
 
     def __init__(self, context: ExecutionContext) -> None:
-        # The context's id as salt: contexts that share a passphrase and salt share no token.
-        kdf = HKDF(algorithm=SHA256(), length=32, salt=bytes.fromhex(context.id), info=_INFO)
-        self._key = kdf.derive(context.key_provider.get_key())
+        self._key = context.subkey(_INFO, 0)  # lasts as long as the context: epochs come and go
 
     def namespace(self, namespace: str) -> str:
         """Stands for a namespace."""

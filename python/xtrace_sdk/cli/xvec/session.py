@@ -46,11 +46,7 @@ class Session:
 
     @cached_property
     def _label_key(self) -> bytes:
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        secret = self.context.key_provider.get_key()
-        return HKDF(SHA256(), 32, salt=None, info=b"xtrace command line labels").derive(secret)
+        return self.context.subkey(b"xtrace command line labels", 0)
 
     def label(self, kind: str, *parts: str | int) -> str:
         """A name that tells the server nothing, the same for the same parts under the same context."""

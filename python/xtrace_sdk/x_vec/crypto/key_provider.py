@@ -15,11 +15,14 @@ from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError, N
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 
-# Fixed by the context format, which does not store them.
-_SCRYPT_N: Final = 2**14
-_SCRYPT_R: Final = 8
-_SCRYPT_P: Final = 1
-_SALT_BYTES: Final = 16
+# scrypt's cost N: fixed by context format v1, which does not store it; that of new sealed contexts; and what
+# stored contexts may ask for, so that no file is weak and none keeps its reader busy (1 GiB at most).
+ORIGINAL_COST: Final = 2**14
+COST: Final = 2**17
+COSTS: Final = tuple(2**exponent for exponent in range(14, 21))
+SCRYPT_R: Final = 8
+SCRYPT_P: Final = 1
+SALT_BYTES: Final = 16
 # What the original SDK uses when it is given no salt. Read, never chosen: it is the same for everybody.
 _ORIGINAL_SALT: Final = b"xtrace-aes-gcm-v1"
 
@@ -45,46 +48,62 @@ class KeyProvider(Protocol):
 
 
 class PassphraseKeyProvider(Secret):
-    """Derives the key from a passphrase by scrypt (N = 2**14, r = 8, p = 1), on first use.
+    """Derives the key from a passphrase by scrypt (r = 8, p = 1), on first use.
 
     Args:
         passphrase: not empty; taken as UTF-8 without normalisation.
         salt: 16 fresh random bytes unless given. It is stored with the context and need not be secret.
+        cost: scrypt's N, a power of two from 2**14 to 2**20. Unless given, it is what a context's format
+            asks for (2**14 in the original's, 2**17 in sealed ones), so one provider opens contexts of both;
+            `get_key` of a provider without a context then derives at 2**14.
 
-    Raises InputError for an empty passphrase or salt.
+    Raises InputError for an empty passphrase or salt, and another cost.
     """
 
-    __slots__ = ("_key", "_passphrase", "_salt")
+    __slots__ = ("_cost", "_key", "_passphrase", "_salt")
 
-    def __init__(self, passphrase: str, salt: bytes | None = None) -> None:
+    def __init__(self, passphrase: str, salt: bytes | None = None, *, cost: int | None = None) -> None:
         if not isinstance(passphrase, str):
             raise InputError(f"passphrase: expected str, got {type(passphrase).__name__}")
         if not passphrase:
             raise InputError("passphrase: must not be empty")
         if salt is None:
-            salt = os.urandom(_SALT_BYTES)
+            salt = os.urandom(SALT_BYTES)
         elif not salt:
             raise InputError("salt: must not be empty; leave it out for a random one")
         self._passphrase = as_bytes(passphrase, "passphrase")
+        if cost is not None and cost not in COSTS:
+            raise InputError(f"cost: expected a power of two from 2**14 to 2**20, got {cost!r}")
         self._salt = as_bytes(salt, "salt")
+        self._cost = cost
         self._key: bytes | None = None
 
     @classmethod
-    def from_wrapped(cls, wrapped: bytes, *, passphrase: str) -> Self:
+    def from_wrapped(cls, wrapped: bytes, *, passphrase: str, cost: int | None = None) -> Self:
         """The provider for a stored salt; an empty one stands for the original SDK's constant."""
-        return cls(passphrase, as_bytes(wrapped, "wrapped") or _ORIGINAL_SALT)
+        return cls(passphrase, as_bytes(wrapped, "wrapped") or _ORIGINAL_SALT, cost=cost)
 
-    def with_salt(self, salt: bytes) -> PassphraseKeyProvider:
-        """This passphrase with another salt, as found in a stored context (empty as in `from_wrapped`)."""
+    def with_salt(self, salt: bytes, cost: int = ORIGINAL_COST) -> PassphraseKeyProvider:
+        """This passphrase with another salt and cost, as found in a stored context (empty as in
+        `from_wrapped`)."""
         salt = salt or _ORIGINAL_SALT
-        if salt == self._salt:
+        if salt == self._salt and cost == self.cost:
             return self
-        return type(self)(self._passphrase.decode("utf-8"), salt)
+        return type(self)(self._passphrase.decode("utf-8"), salt, cost=cost)
+
+    def in_format(self, cost: int) -> PassphraseKeyProvider:
+        """This provider at the `cost` of a context's format, unless another one was chosen."""
+        return self.with_salt(self._salt, self._cost or cost)
+
+    @property
+    def cost(self) -> int:
+        """scrypt's N."""
+        return self._cost or ORIGINAL_COST
 
     def get_key(self) -> bytes:
-        """The 32-byte key; derived once, in some tens of milliseconds."""
+        """The 32-byte key; derived once, in some 40 milliseconds at cost 2**14, 0.4 seconds at 2**17."""
         if self._key is None:
-            kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P)
+            kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=self.cost, r=SCRYPT_R, p=SCRYPT_P)
             self._key = kdf.derive(self._passphrase)
         return self._key
 

@@ -1,6 +1,8 @@
 """An execution context: a homomorphic key pair, its configuration, and the AES key for contents.
 
-Stored (on disk, or by the server) as one JSON object of six strings::
+Stored (on disk, or by the server) in one of two formats. That of sealed contexts, whose data are encoded so
+that answers can be checked, is described in `xtrace_sdk.x_vec.utils.execution_context_v2`. The other is the
+original SDK's, with the plain encoding: one JSON object of six strings::
 
     sk            AES blob of the secret key's JSON text
     pk            JSON text of the public key
@@ -11,7 +13,7 @@ Stored (on disk, or by the server) as one JSON object of six strings::
 
     id = SHA-256( JSON of {sk, pk, type, config}, all in plain text )     64 hex digits
 
-Only `sk` is authenticated by this format, so whatever is read is checked to belong together, and a context
+Only `sk` is authenticated by the latter, so whatever is read is checked to belong together, and a context
 from a server must have the id that was asked for. A ``tables`` field is ignored.
 """
 
@@ -23,8 +25,7 @@ import json
 import os
 from base64 import b64decode, b64encode
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 from gmpy2 import mpz
@@ -33,10 +34,17 @@ from numpy.typing import NDArray
 from xtrace_sdk.errors import DecryptionError, InputError, KeyMismatchError
 from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
 from xtrace_sdk.x_vec.crypto.encryption.aes import AESClient, undecryptable
-from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.key_provider import COST, ORIGINAL_COST, KeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.crypto.paillier_client import PaillierClient
 from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
 from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
+from xtrace_sdk.x_vec.utils.execution_context_files import (
+    keep_other,
+    parse_object,
+    prepare_target,
+    write_private,
+)
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
@@ -45,11 +53,13 @@ _TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
     "paillier": PaillierClient,
     "paillier_lookup": PaillierLookupClient,
 }
+Encoding = Literal["authenticated", "plain"]
+_CHUNKS: Final = b"xtrace chunks"
 _FIELDS: Final = ("sk", "pk", "type", "config", "key_provider", "wrapped_key")
 # Room for moduli of 200,000 bits. A server may send longer ones, and computing with them takes minutes.
 _LONGEST_FIELD: Final = 1 << 18
-# CPython reads no JSON integer of more than 4,300 digits, and this format writes n**2 as one.
-_MAX_LOOKUP_KEY_LEN: Final = 3570
+# CPython reads no integer of more than 4,300 digits: n**2 in the original's format, n in the other.
+_MAX_KEY_LEN: Final = {"plain": 3570, "authenticated": 7100}
 
 
 @runtime_checkable
@@ -90,22 +100,39 @@ class ExecutionContext(Secret):
         key_provider: where the AES key comes from.
         aes: seals and opens contents.
         id: 64 hex digits.
+        encoding: ``"authenticated"``, or ``"plain"``: the original SDK's, whose answers cannot be checked.
+        writer: who stores data with it: ``""`` is the owner.
 
     Raises KeyMismatchError if `context_id` is given and is not the id of these keys.
     """
 
+    writer: Final = ""
+
     def __init__(
-        self, homomorphic_client: HomomorphicClient, key_provider: KeyProvider, context_id: str | None = None
+        self,
+        homomorphic_client: HomomorphicClient,
+        key_provider: KeyProvider,
+        context_id: str | None = None,
+        *,
+        roots: v2.RootKeys | None = None,
     ) -> None:
         self.homomorphic = homomorphic_client
         self.key_provider = key_provider
-        self.aes = AESClient(key_provider.get_key())
-        self.id = context_hash(
-            homomorphic_client.stringify_sk(),
-            homomorphic_client.stringify_pk(),
-            type(homomorphic_client).__name__,
-            homomorphic_client.stringify_config(),
-        )
+        self.encoding: Encoding = "plain" if roots is None else "authenticated"
+        if roots is None:
+            self.id = context_hash(
+                homomorphic_client.stringify_sk(),
+                homomorphic_client.stringify_pk(),
+                type(homomorphic_client).__name__,
+                homomorphic_client.stringify_config(),
+            )
+            key = key_provider.get_key()
+            self._roots = v2.RootKeys(self.id, {0: key}, 0, 0)
+            self.aes = AESClient(key)
+        else:
+            self.id = roots.id
+            self._roots = roots
+            self.aes = AESClient(self.subkey(_CHUNKS, self.epoch))
         if context_id is not None and context_id != self.id:
             raise KeyMismatchError(
                 f"context_id: {context_id!r} is not the id of these keys ({self.id}); "
@@ -124,6 +151,7 @@ class ExecutionContext(Secret):
         key_provider: KeyProvider | None = None,
         *,
         alpha_len: int | None = None,
+        encoding: Encoding = "plain",
         allow_insecure: bool = False,
     ) -> ExecutionContext:
         """A context with new keys.
@@ -136,11 +164,14 @@ class ExecutionContext(Secret):
             salt: of the passphrase; random unless given.
             path: save there at once (see `save_to_disk`); refused before any key is made if it cannot be.
             alpha_len: bits of the subgroup's order (``"paillier_lookup"`` only); by `key_len` unless given.
+            encoding: ``"authenticated"``, or ``"plain"`` for data that the original SDK shall read.
             allow_insecure: accept keys that can be broken, for tests.
 
         Raises InputError, WeakKeyError, OSError.
         """
-        provider = _provider(passphrase, key_provider, salt)
+        if encoding not in get_args(Encoding):
+            raise InputError(f"encoding: expected one of {', '.join(get_args(Encoding))}, got {encoding!r}")
+        provider = _provider(passphrase, key_provider, salt, encoding)
         client_type = _TYPES.get(str(homomorphic_client_type).lower())
         if client_type is None:
             raise InputError(
@@ -148,21 +179,19 @@ class ExecutionContext(Secret):
                 f"expected one of {', '.join(_TYPES)}"
             )
         positive(embedding_length, "embedding_length")
+        if positive(key_len, "key_len") > _MAX_KEY_LEN[encoding]:
+            raise InputError(f"key_len: the context format holds keys up to {_MAX_KEY_LEN[encoding]}")
         if path is not None:
-            _prepare_target(Path(path))
+            prepare_target(Path(path))
         client: CorePaillierClient
         if client_type is PaillierLookupClient:
-            if positive(key_len, "key_len") > _MAX_LOOKUP_KEY_LEN:
-                raise InputError(
-                    f"key_len: the context format holds paillier_lookup keys up to {_MAX_LOOKUP_KEY_LEN}"
-                )
             client = PaillierLookupClient(embedding_length, key_len, alpha_len, allow_insecure=allow_insecure)
         elif alpha_len is not None:
             raise InputError("alpha_len: only paillier_lookup keys have one")
         else:
             client = PaillierClient(embedding_length, key_len, allow_insecure=allow_insecure)
         client.check_exact()
-        context = cls(client, provider)
+        context = cls(client, provider, roots=v2.RootKeys.new() if encoding == "authenticated" else None)
         if path is not None:
             context.save_to_disk(path)
         return context
@@ -170,8 +199,10 @@ class ExecutionContext(Secret):
     # Serialised forms
 
     def to_dict_enc(self) -> dict[str, str]:
-        """The stored object: six strings, the secret key encrypted (afresh, so `sk` differs every time)."""
+        """The stored object: strings, the secret key encrypted (afresh, so `sk` differs every time)."""
         public = self.public_part()
+        if self.encoding == "authenticated":
+            return v2.seal(public, self.homomorphic.stringify_sk(), self.key_provider, self._roots)
         return {
             "sk": self.aes.encrypt(self.homomorphic.stringify_sk()).decode("ascii"),
             "pk": public["pk"],
@@ -183,6 +214,8 @@ class ExecutionContext(Secret):
 
     def public_part(self) -> dict[str, str]:
         """What a server needs to know: ``pk``, ``type`` and ``config``."""
+        if self.encoding == "authenticated":
+            return v2.public_part(cast("CorePaillierClient", self.homomorphic))
         return {
             "pk": self.homomorphic.stringify_pk(),
             "type": type(self.homomorphic).__name__,
@@ -202,9 +235,9 @@ class ExecutionContext(Secret):
         OSError, in which case `path` is as it was.
         """
         target = Path(path)
-        _prepare_target(target)
-        _keep_other(target, self.public_part()["pk"])
-        _write_private(target, self.serialize_exec_context().encode("ascii"))
+        prepare_target(target)
+        keep_other(target, self.public_part()["pk"])
+        write_private(target, self.serialize_exec_context().encode("ascii"))
 
     @classmethod
     def load_from_disk(
@@ -223,7 +256,7 @@ class ExecutionContext(Secret):
         """
         if not os.fspath(path):
             raise InputError("path: must not be empty")
-        stored = _parse_object(Path(path).read_bytes())
+        stored = parse_object(Path(path).read_bytes())
         return cls._from_serialized_exec_context(
             stored, passphrase, key_provider, allow_insecure=allow_insecure
         )
@@ -280,23 +313,48 @@ class ExecutionContext(Secret):
         *,
         allow_insecure: bool = False,
     ) -> ExecutionContext:
-        if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in _FIELDS):
+        sealed = isinstance(json_obj, dict) and v2.is_v2(json_obj)
+        fields = v2.FIELDS if sealed else _FIELDS
+        if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in fields):
             raise undecryptable()
-        if any(len(json_obj[name]) > _LONGEST_FIELD for name in _FIELDS):
+        if any(len(json_obj[name]) > _LONGEST_FIELD for name in fields):
             raise undecryptable()
-        provider = _stored_provider(json_obj, passphrase, key_provider)
-        secret = AESClient(provider.get_key()).decrypt(json_obj["sk"])
-        client_type = next((known for known in _TYPES.values() if known.__name__ == json_obj["type"]), None)
+        cost = v2.scrypt_cost(json_obj) if sealed else ORIGINAL_COST
+        provider = _stored_provider(json_obj, passphrase, key_provider, cost)
+        if sealed:
+            roots, secret = v2.open_sealed(json_obj, provider)
+        else:
+            roots, secret = None, AESClient(provider.get_key()).decrypt(json_obj["sk"])
+        prefix = v2.TYPE_PREFIX if sealed else ""
+        client_type = next(
+            (known for known in _TYPES.values() if prefix + known.__name__ == json_obj["type"]), None
+        )
         if client_type is None:
             raise InputError(f"type: Unsupported type of context {json_obj['type'][:80]!r}")
         client = client_type(skip_key_gen=True, allow_insecure=allow_insecure)
         try:
-            client.load_stringified_keys(json_obj["pk"], secret)
-            client.load_config(_parse_object(json_obj["config"]))
+            pk = v2.original_pk(json_obj["pk"]) if sealed else json_obj["pk"]
+            client.load_stringified_keys(pk, secret)
+            client.load_config(parse_object(json_obj["config"]))
         except InputError:  # malformed: not what was written
             raise undecryptable() from None
         client.check_exact()
-        return cls(client, provider, context_id)
+        return cls(client, provider, context_id, roots=roots)
+
+    # Key epochs
+
+    @property
+    def epoch(self) -> int:
+        """The key epoch that new data belong to; 0 with the plain encoding, which has no others."""
+        return self._roots.epoch
+
+    def subkey(self, label: bytes, epoch: int) -> bytes:
+        """A 32-byte key for one purpose: HKDF-SHA256 of the root key of `epoch`, salted with the id.
+
+        Epoch 0 lasts as long as the context; the keys of the others go with `retire_epoch`. Raises
+        DecryptionError for an epoch that is retired or never was.
+        """
+        return self._roots.subkey(label, epoch)
 
     # Identity
 
@@ -344,23 +402,29 @@ def context_hash(sk: str, pk: str, type_name: str, config: str) -> str:
     return hashlib.sha256(plain.encode("ascii")).hexdigest()
 
 
-def _provider(passphrase: str | None, key_provider: KeyProvider | None, salt: bytes | None) -> KeyProvider:
-    if key_provider is not None:
+def _provider(
+    passphrase: str | None, key_provider: KeyProvider | None, salt: bytes | None, encoding: Encoding
+) -> KeyProvider:
+    if key_provider is None:
+        if passphrase is None:
+            raise InputError("Either key_provider or passphrase must be given")
+        key_provider = PassphraseKeyProvider(passphrase, salt)
+    if not isinstance(key_provider, PassphraseKeyProvider):
         return key_provider
-    if passphrase is None:
-        raise InputError("Either key_provider or passphrase must be given")
-    return PassphraseKeyProvider(passphrase, salt)
+    if encoding == "plain":  # a format without room for another cost
+        return key_provider.with_salt(key_provider.wrap_key(), ORIGINAL_COST)
+    return key_provider.in_format(COST)
 
 
 def _stored_provider(
-    stored: dict[str, str], passphrase: str | None, key_provider: KeyProvider | None
+    stored: dict[str, str], passphrase: str | None, key_provider: KeyProvider | None, cost: int | None
 ) -> KeyProvider:
     try:
         wrapped = b64decode(stored["wrapped_key"], validate=True)
     except ValueError:
         raise undecryptable() from None
-    if isinstance(key_provider, PassphraseKeyProvider) and stored["key_provider"] == "passphrase":
-        return key_provider.with_salt(wrapped)
+    if isinstance(key_provider, PassphraseKeyProvider) and cost is not None:
+        return key_provider.with_salt(wrapped, cost)
     if key_provider is not None:
         return key_provider
     if passphrase is None:
@@ -370,57 +434,4 @@ def _stored_provider(
             f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, "
             "not by a passphrase; give that provider (its from_wrapped takes the stored wrapped_key)"
         )
-    return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase)
-
-
-def _prepare_target(target: Path) -> None:
-    """Make sure that a file can be written to `target`, creating folders. Raises OSError."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        raise IsADirectoryError(f"path: {target} is a directory, expected a file name")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"path: no permission to write into {target.parent}")
-
-
-def _keep_other(target: Path, pk: str) -> None:
-    """Give a second name to the context at `target` if it has other keys: it may be the only copy."""
-    try:
-        content = target.read_bytes()
-    except FileNotFoundError:
-        return
-    try:
-        if _parse_object(content).get("pk") == pk:
-            return
-    except DecryptionError:
-        pass  # whatever it is, it is kept
-    backup = target.with_name(f"{target.name}.{hashlib.sha256(content).hexdigest()[:8]}.bak")
-    if not backup.exists():
-        _write_private(backup, content)
-
-
-def _parse_object(text: str | bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        raise undecryptable() from None
-    if not isinstance(parsed, dict):
-        raise undecryptable()
-    return parsed
-
-
-def _write_private(target: Path, content: bytes) -> None:
-    """Replace `target` by a file of mode 0600, in one step, durably."""
-    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
+    return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase, cost=cost)

@@ -1,0 +1,74 @@
+"""Files of contexts: private, replaced in one step, never lost to another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from xtrace_sdk.errors import DecryptionError
+from xtrace_sdk.x_vec.crypto.encryption.aes import undecryptable
+
+
+def prepare_target(target: Path) -> None:
+    """Make sure that a file can be written to `target`, creating folders. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise IsADirectoryError(f"path: {target} is a directory, expected a file name")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"path: no permission to write into {target.parent}")
+
+
+def keep_other(target: Path, pk: str) -> None:
+    """Give a second name to the context at `target` if it has other keys: it may be the only copy."""
+    try:
+        content = target.read_bytes()
+    except FileNotFoundError:
+        return
+    try:
+        if parse_object(content).get("pk") == pk:
+            return
+    except DecryptionError:
+        pass  # whatever it is, it is kept
+    backup = target.with_name(f"{target.name}.{hashlib.sha256(content).hexdigest()[:8]}.bak")
+    if not backup.exists():
+        write_private(backup, content)
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object, none of whose names occurs twice. Raises DecryptionError."""
+    try:
+        parsed = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise undecryptable() from None
+    if not isinstance(parsed, dict):
+        raise undecryptable()
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def write_private(target: Path, content: bytes) -> None:
+    """Replace `target` by a file of mode 0600, in one step, durably."""
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
