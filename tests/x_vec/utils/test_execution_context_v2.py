@@ -338,3 +338,69 @@ def test_contexts_do_not_leak(one, provider):
         for held in (one, one._roots):
             with pytest.raises(TypeError, match="cannot be pickled or copied"):
                 leak(held)
+
+
+# Changing keys
+
+
+def test_an_epoch_has_keys_of_its_own(provider, tmp_path):
+    context = make(provider)
+    first, lasting = context.subkey(b"x", 1), context.subkey(b"x", 0)
+    old = context.aes.encrypt("old")
+    assert (context.epochs, context.revision) == ([1], 1)
+    assert context.begin_epoch() == context.epoch == 2
+    assert (context.epochs, context.revision) == ([1, 2], 2)
+    assert (context.subkey(b"x", 1), context.subkey(b"x", 0)) == (first, lasting)
+    assert context.subkey(b"x", 2) not in (first, lasting)
+    with pytest.raises(DecryptionError):
+        context.aes.decrypt(old)
+    context.save_to_disk(tmp_path / "context")
+    again = load(tmp_path / "context", provider)
+    assert (again.epoch, again.epochs, again.revision) == (2, [1, 2], 2)
+    assert [again.subkey(b"x", epoch) for epoch in (0, 1, 2)] == [lasting, first, context.subkey(b"x", 2)]
+    assert again.aes.decrypt(context.aes.encrypt("new")) == "new"
+
+
+def test_a_retired_epoch_is_erased(provider, tmp_path):
+    context = make(provider)
+    path = tmp_path / "context"
+    context.save_to_disk(path)
+    context.begin_epoch()
+    for absent in (0, 2, 3, -1):
+        with pytest.raises(InputError, match=r"epoch: .* those are: 1"):
+            context.retire_epoch(absent)
+    context.retire_epoch(1)
+    context.save_to_disk(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["context"]
+    again = load(path, provider)
+    assert (again.epochs, again.revision) == ([2], 3)
+    assert list(json.loads(json.loads(path.read_text())["header"])["keys"]) == ["0", "2"]
+    for one_of_them in (context, again):
+        with pytest.raises(DecryptionError, match="cannot decrypt"):
+            one_of_them.subkey(b"x", 1)
+    with pytest.raises(InputError, match="those are: none"):
+        again.retire_epoch(1)
+
+
+def test_another_passphrase_leaves_the_keys(provider, tmp_path):
+    context = make(provider)
+    rows = context.homomorphic.encrypt_vec_batch([[1] * 48])
+    before = [context.subkey(b"x", epoch) for epoch in (0, 1)]
+    public, old = context.public_part(), context.to_dict_enc()
+    context.rewrap(key_provider=PassphraseKeyProvider("battery staple", cost=CHEAP))
+    path = tmp_path / "context"
+    context.save_to_disk(path)
+    again = ExecutionContext.load_from_disk("battery staple", path, allow_insecure=True)
+    assert again == context and again.revision == 2
+    assert again.public_part() == public
+    assert [again.subkey(b"x", epoch) for epoch in (0, 1)] == before
+    assert len(rows) == 1
+    refused(again.to_dict_enc(), provider)
+    assert opened(old, provider) == context  # a copy made before still opens as it did
+    assert json.loads(path.read_text())["wrapped_key"] != old["wrapped_key"]
+
+
+def test_the_originals_format_has_one_key_for_ever(context):
+    for change in (context.begin_epoch, lambda: context.retire_epoch(0), lambda: context.rewrap("p")):
+        with pytest.raises(InputError, match="xtrace keys migrate"):
+            change()

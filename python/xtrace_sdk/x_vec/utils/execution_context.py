@@ -341,12 +341,58 @@ class ExecutionContext(Secret):
         client.check_exact()
         return cls(client, provider, context_id, roots=roots)
 
-    # Key epochs
+    # Changing keys; what is changed lasts once the context is saved
 
     @property
     def epoch(self) -> int:
         """The key epoch that new data belong to; 0 with the plain encoding, which has no others."""
         return self._roots.epoch
+
+    @property
+    def epochs(self) -> list[int]:
+        """The key epochs whose data can be read."""
+        return self._roots.epochs
+
+    @property
+    def revision(self) -> int:
+        """How often the keys were changed; 0 with the plain encoding."""
+        return self._roots.revision
+
+    def begin_epoch(self) -> int:
+        """Start a key epoch with a root key of its own -> its number. Data of earlier ones stay readable.
+
+        Raises InputError with the plain encoding.
+        """
+        self._only_sealed("begin_epoch")
+        self._roots.begin_epoch()
+        self.aes = AESClient(self.subkey(_CHUNKS, self.epoch))
+        return self.epoch
+
+    def retire_epoch(self, epoch: int) -> None:
+        """Forget the root key of a past epoch. Nothing stored under it can be read any more, wherever it is,
+        once no copy of the context is left that still has the key.
+
+        Raises InputError for the current epoch, an unknown one, and with the plain encoding.
+        """
+        self._only_sealed("retire_epoch")
+        self._roots.retire(epoch)
+
+    def rewrap(self, passphrase: str | None = None, key_provider: KeyProvider | None = None) -> None:
+        """Protect the root keys by another passphrase or provider. Stored data are not touched.
+
+        Whoever has a copy of the context and the old passphrase can still open that copy. Raises InputError
+        with the plain encoding, where the passphrase's key itself encrypts the data.
+        """
+        self._only_sealed("rewrap")
+        self.key_provider = _provider(passphrase, key_provider, None, self.encoding)
+        self._roots.revision += 1
+
+    def _only_sealed(self, call: str) -> None:
+        if self.encoding == "plain":
+            raise InputError(
+                f"{call}: contexts of the original's format have one key for ever, which encrypts the data "
+                "itself; `xtrace keys migrate` moves the data to a new context"
+            )
 
     def subkey(self, label: bytes, epoch: int) -> bytes:
         """A 32-byte key for one purpose: HKDF-SHA256 of the root key of `epoch`, salted with the id.

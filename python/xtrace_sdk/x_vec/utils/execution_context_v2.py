@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, undecryptable
 from xtrace_sdk.x_vec.crypto.key_provider import COSTS, SCRYPT_P, SCRYPT_R, KeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers
@@ -85,6 +86,20 @@ class RootKeys(Secret):
     def epochs(self) -> list[int]:
         """The epochs whose data can be read."""
         return [epoch for epoch in self._keys if epoch or self.epoch == 0]
+
+    def begin_epoch(self) -> None:
+        """Make a root key for a further epoch."""
+        self.epoch += 1
+        self._keys[self.epoch] = os.urandom(KEY_BYTES)
+        self.revision += 1
+
+    def retire(self, epoch: int) -> None:
+        """Forget the root key of a past epoch. Raises InputError for any other."""
+        if epoch not in self.epochs or epoch == self.epoch:
+            past = ", ".join(str(one) for one in self.epochs if one != self.epoch) or "none"
+            raise InputError(f"epoch: {epoch!r} is not a past epoch with a key; those are: {past}")
+        del self._keys[epoch]
+        self.revision += 1
 
     def subkey(self, label: bytes, epoch: int) -> bytes:
         """32 bytes for one purpose. Raises DecryptionError for an epoch that is retired or never was."""
