@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from xtrace_bench import machine, peers, process
 from xtrace_sdk import _core
+from xtrace_sdk.bench import machine, peers, process
 from xtrace_sdk.cli.demo.process import ServerProcess
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 

@@ -1,19 +1,16 @@
 """The unmodified xtrace-ai-sdk 0.1.1, in its own environment and process."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from xtrace_sdk.bench import machine, peers
+from xtrace_sdk.bench.process import Process
 from xtrace_sdk.cli.demo.process import ServerProcess
 
-_BENCH = Path(__file__).parents[2] / "bench"
-sys.path.insert(0, str(_BENCH))  # the peers' environments are the benchmark's
-
-from xtrace_bench import machine, peers  # noqa: E402
-from xtrace_bench.process import Process  # noqa: E402
+_ENVIRONMENTS = Path(__file__).parents[2] / "bench" / ".envs"  # the benchmark's
 
 
 class OriginalError(Exception):
@@ -40,7 +37,7 @@ class Original:
 @pytest.fixture(scope="session")
 def original_python() -> Path:
     """The interpreter of an environment that holds the original; made on first use."""
-    return peers.environment("xtrace-ai-sdk", _BENCH / ".envs")
+    return peers.environment("xtrace-ai-sdk", _ENVIRONMENTS)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from xtrace_sdk.cli import api_keys, kb, xvec
+from xtrace_sdk.cli.bench import bench
 from xtrace_sdk.cli.demo import demo
 from xtrace_sdk.cli.init import init
 from xtrace_sdk.cli.serve import serve
@@ -23,6 +24,7 @@ app.command()(demo)
 app.command()(serve)
 app.command()(init)
 app.command()(shell)
+app.command()(bench)
 app.command()(version)
 app.add_typer(kb.app)
 app.add_typer(api_keys.app)

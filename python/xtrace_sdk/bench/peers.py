@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xtrace_sdk.errors import XTraceError
+
 WORKERS = Path(__file__).resolve().parent / "workers"
 
 
-class PeerError(RuntimeError):
+class PeerError(XTraceError):
     """A peer cannot be installed or gave a wrong answer. Never reported as a blank cell."""
 
 
@@ -25,8 +27,9 @@ class Peer:
 
     name: str
     requirements: tuple[str, ...]
-    script: str
+    worker: str
     note: str
+    one_core: bool = False  # more CPUs change nothing, so it is measured on one only
 
 
 PEERS = {
@@ -35,22 +38,25 @@ PEERS = {
         Peer(
             "xtrace-ai-sdk",
             ("xtrace-ai-sdk[cli]==0.1.1", "click"),  # its command line imports click without declaring it
-            "original.py",
+            "original",
             "Lookup client with the same alpha_len; one core",
+            one_core=True,
         ),
         Peer(
             "gmpy2",
             ("gmpy2==2.3.2", "numpy"),
-            "gmp.py",
+            "gmp",
             "the same scheme by single GMP calls on mpz values, no byte conversion; one core",
+            one_core=True,
         ),
-        Peer("sf-heu", ("sf-heu==0.5.2b0", "numpy"), "heu_zpaillier.py", "ZPaillier, n of the same length"),
-        Peer("pypaillier", ("pypaillier==0.8.0", "numpy"), "rust_paillier.py", "n of the same length"),
+        Peer("sf-heu", ("sf-heu==0.5.2b0", "numpy"), "heu_zpaillier", "ZPaillier, n of the same length"),
+        Peer("pypaillier", ("pypaillier==0.8.0", "numpy"), "rust_paillier", "n of the same length"),
         Peer(
             "phe",
             ("phe==1.5.0", "gmpy2==2.3.2", "numpy"),
-            "python_paillier.py",
+            "python_paillier",
             "with gmpy2; n of the same length; one core",
+            one_core=True,
         ),
     )
 }

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from worker import Bits, Worker, cycle, field_mask, plaintexts, serve
+
+from .worker import Bits, Worker, cycle, field_mask, plaintexts, serve
 
 gmpy2: Any = importlib.import_module("gmpy2")
 mpz = gmpy2.mpz
@@ -98,10 +99,10 @@ class Gmp(Worker):
             return m
         return m + p.p * ((q.decrypt(c) - m) * self._lift % q.p)
 
-    def extra(self, request: dict[str, Any]) -> dict[str, Any]:
+    def more(self, request: dict[str, Any]) -> dict[str, Any]:
         """ "check": recompute another implementation's products; answers with the rows that differ."""
         if request["op"] != "check":
-            return super().extra(request)
+            return super().more(request)
         square = mpz(request["n_squared"], 16)
         query, rows, products = (np.load(request[name]) for name in ("query", "rows", "products"))
         wrong = []
@@ -124,5 +125,5 @@ def random_prime(bits: int) -> Any:
             return candidate
 
 
-if __name__ == "__main__":
+def start() -> None:
     serve(Gmp())

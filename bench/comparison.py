@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import results
-from .report import duration
+from xtrace_sdk.bench import results
+from xtrace_sdk.bench.report import duration
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _own(run: results.Results) -> Run:
         if not row.implementation.startswith(results.NATIVE):
             continue
         gain = run.ratio(row, "gmpy2")
-        what = f"search {row.items}" if row.work == "search" else row.work
+        what = f"{row.work} {row.items}" if results.is_search(row.work) else row.work
         name = f"{what}, {row.threads} thread{'s' * (row.threads != '1')}, {row.implementation}"
         figures[name] = Figure(
             row.median,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from worker import Bits, Worker, cycle, serve
+
+from .worker import Bits, Worker, cycle, serve
 
 
 class Original(Worker):
@@ -48,5 +49,5 @@ class Original(Worker):
         return np.array(decoded, dtype=np.int64)
 
 
-if __name__ == "__main__":
+def start() -> None:
     serve(Original())

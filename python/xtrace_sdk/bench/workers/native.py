@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from worker import Bits, Stages, Worker, serve, timed
 
 from xtrace_sdk import _core
 from xtrace_sdk.server.search import CiphertextIndex
 from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
+
+from .worker import Bits, Stages, Worker, serve, timed
 
 
 class Native(Worker):
@@ -63,6 +64,9 @@ class Native(Worker):
     def decode(self, products: Bits) -> NDArray[np.int32]:
         return self._client.decode_from_array(products)
 
+    def decode_vartime(self, products: Bits) -> NDArray[np.int32]:
+        return self._client.decode_from_array(products, vartime=True)
+
     def distances(self, decoded: NDArray[np.int32]) -> NDArray[np.int64]:
         return decoded.astype(np.int64)
 
@@ -71,24 +75,26 @@ class Native(Worker):
         index.extend(np.arange(1, len(batch) + 1, dtype=np.int64), batch)
         return index
 
-    def search(self, bits: Bits, index: Any, stages: dict[str, float]) -> NDArray[np.int64]:
+    def search(
+        self, bits: Bits, index: Any, stages: dict[str, float], *, vartime: bool = False
+    ) -> NDArray[np.int64]:
         clock = Stages(stages)
         query = self._client.encrypt_to_array(bits)
         clock.mark("encrypt")
         _ids, rows = index.distances(query[0])
         clock.mark("product")
-        found = self._client.decode_from_array(rows)
+        found = self._client.decode_from_array(rows, vartime=vartime)
         clock.mark("decode")
         return found.astype(np.int64)
 
-    def extra(self, request: dict[str, Any]) -> dict[str, Any]:
+    def more(self, request: dict[str, Any]) -> dict[str, Any]:
         """ "export": write rows, query and products for another implementation to check.
         "index": time and memory of building a server's index, twice in one process."""
         if request["op"] == "export":
             return self._export(Path(request["folder"]), request["count"])
         if request["op"] == "index":
             return self._time_index(request["count"])
-        return super().extra(request)
+        return super().more(request)
 
     def _export(self, folder: Path, count: int) -> dict[str, Any]:
         inputs = np.random.default_rng(1).integers(0, 2, (count, self.dimensions), dtype=np.uint8)
@@ -121,5 +127,5 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-if __name__ == "__main__":
+def start() -> None:
     serve(Native())

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from worker import Bits, Worker, field_mask, plaintexts, serve
+
+from .worker import Bits, Worker, field_mask, plaintexts, serve
 
 
 class Heu(Worker):
@@ -45,5 +46,5 @@ class Heu(Worker):
         return np.array([(int(s) & mask).bit_count() for s in sums], dtype=np.int64)
 
 
-if __name__ == "__main__":
+def start() -> None:
     serve(Heu())

@@ -6,7 +6,8 @@
      "parameters": {"key_len", "alpha_len", "dimensions", "bits"},
      "machine": {...}, "speed": {"ghz", ...},
      "implementations": {name: {"versions", "note", "kernel"?, "threads"?}},
-     "rows": [Row, ...], "index": {...}, "checks": {...}}
+     "rows": [Row, ...], "index": {...}, "checks": {...}, "took": {part: seconds},
+     "variants": [the same again for other parameters, ...]}
 
 Seconds are per item: per vector or ciphertext, per built client, per whole search.
 """
@@ -23,8 +24,15 @@ from typing import Any
 FORMAT = 1
 NATIVE = "xtrace-sdk-native"
 WORKS = ("client", "keys", "tables", "encrypt", "product", "decode", "search")
+#: Decoding by a schedule that depends on the key, for machines of one's own; ours alone.
+VARTIME = "_vartime"
 #: The implementation that each work is compared with.
 BASELINE = dict.fromkeys(WORKS, "xtrace-ai-sdk") | {"product": "gmpy2"}
+
+
+def is_search(work: str) -> bool:
+    """Whether the figures of a work are those of whole searches."""
+    return work.removesuffix(VARTIME) == "search"
 
 
 @dataclass
@@ -47,7 +55,7 @@ class Row:
     @property
     def key(self) -> tuple[str, str, str, int]:
         """What makes the row unique in a run, and comparable between runs."""
-        return self.work, self.implementation, self.threads, self.items if self.work == "search" else 0
+        return self.work, self.implementation, self.threads, self.items if is_search(self.work) else 0
 
     @property
     def median(self) -> float:
@@ -65,6 +73,8 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     index: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, int] = field(default_factory=dict)
+    took: dict[str, float] = field(default_factory=dict)
+    variants: list[Results] = field(default_factory=list)
     format: int = FORMAT
 
     def find(self, work: str, implementation: str, threads: str, items: int = 0) -> Row | None:
@@ -80,17 +90,27 @@ class Results:
 
     def ratio(self, row: Row, baseline: str) -> float | None:
         """How many times faster `row` is than the same work of `baseline` in the same run."""
-        other = self.find(row.work, baseline, row.threads, row.key[3])
+        other = self.find(row.work.removesuffix(VARTIME), baseline, row.threads, row.key[3])
         return other.median / row.median if other is not None else None
+
+    def efficiency(self, row: Row) -> float | None:
+        """Of a row on all threads: what each thread does in units of what one alone does."""
+        one = self.find(row.work, row.implementation, "1", row.key[3])
+        if one is None or row.threads == "1" or one.projected_from != row.projected_from:
+            return None
+        return one.median / row.median / int(self.machine["cpus"])
 
     def cycles(self, row: Row) -> float | None:
         """Cycles per item of a one-thread row, by the measured clock frequency."""
         ghz = self.speed.get("ghz")
         return row.median * ghz * 1e9 if ghz and row.threads == "1" else None
 
+    def dump(self) -> str:
+        """The file's text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        path.write_text(self.dump())
 
 
 def load(path: Path) -> Results:
@@ -98,8 +118,13 @@ def load(path: Path) -> Results:
     data = json.loads(path.read_text())
     if data.get("format") != FORMAT:
         raise ValueError(f"{path}: format {data.get('format')!r}, expected {FORMAT}")
+    return _results(data)
+
+
+def _results(data: dict[str, Any]) -> Results:
     rows = [Row(**row) for row in data.pop("rows")]
-    return Results(rows=rows, **data)
+    variants = [_results(variant) for variant in data.pop("variants", [])]
+    return Results(rows=rows, variants=variants, **data)
 
 
 def quiet(rows: Iterable[Row]) -> float:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ _SOURCE = Path(__file__).resolve().parent / "machine.c"
 
 def cpus() -> list[int]:
     """The CPUs that this process may use."""
-    return sorted(os.sched_getaffinity(0))
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def pinned(cpus: list[int]) -> list[str]:
+    """What to put before a command so that it runs on these CPUs; nothing where that is not possible."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cpus))] if sys.platform == "linux" else []
 
 
 def describe() -> dict[str, Any]:
@@ -44,7 +52,7 @@ def speed(cpu: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "machine")
         subprocess.run([compiler, "-O2", "-o", program, str(_SOURCE)], check=True)
-        output = subprocess.run(["taskset", "-c", str(cpu), program], check=True, capture_output=True).stdout
+        output = subprocess.run([*pinned([cpu]), program], check=True, capture_output=True).stdout
     measured: dict[str, float] = json.loads(output)
     return measured
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from worker import Bits, Worker, cycle, field_mask, plaintexts, serve
+
+from .worker import Bits, Worker, cycle, field_mask, plaintexts, serve
 
 
 class PythonPaillier(Worker):
@@ -44,5 +45,5 @@ class PythonPaillier(Worker):
         return np.array([(m & mask).bit_count() for m in decoded], dtype=np.int64)
 
 
-if __name__ == "__main__":
+def start() -> None:
     serve(PythonPaillier())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from html import escape
 
-from .report import TITLES, duration
-from .results import NATIVE, Results, Row
+from xtrace_sdk.bench.report import TITLES, duration
+from xtrace_sdk.bench.results import NATIVE, Results, Row
 
 WIDTH, LABEL, BAR_LEFT, BAR_RIGHT = 860, 200, 210, 740
 BAR, GAP, GROUP_GAP, TOP = 15, 4, 34, 66

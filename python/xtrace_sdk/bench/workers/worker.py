@@ -66,22 +66,28 @@ class Worker(ABC):
     def distances(self, decoded: Any) -> NDArray[np.int64]:
         """The distances in `decoded`. Outside the clock except in a search."""
 
+    def decode_vartime(self, products: Any) -> Any:
+        """`decode` by a schedule that depends on the key, for implementations that offer both."""
+        raise NotImplementedError
+
     def index(self, batch: Any) -> Any:
         """What a server holds of `batch` between searches."""
         return batch
 
-    def search(self, bits: Bits, index: Any, stages: dict[str, float]) -> NDArray[np.int64]:
+    def search(
+        self, bits: Bits, index: Any, stages: dict[str, float], *, vartime: bool = False
+    ) -> NDArray[np.int64]:
         """All distances from one vector (1, dimensions); `stages` receives the seconds of each stage."""
         clock = Stages(stages)
         query = self.encrypt(self.encode(bits))
         clock.mark("encrypt")
         products = self.products(query, index)
         clock.mark("product")
-        found = self.distances(self.decode(products))
+        found = self.distances(self.decode_vartime(products) if vartime else self.decode(products))
         clock.mark("decode")
         return found
 
-    def extra(self, request: dict[str, Any]) -> dict[str, Any]:
+    def more(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer a request that only this implementation knows."""
         raise ValueError(f"unknown request {request['op']!r}")
 
@@ -142,7 +148,7 @@ class Loop:
         handler: Callable[[dict[str, Any]], dict[str, Any]] | None = getattr(
             self, f"_on_{request['op']}", None
         )
-        return handler(request) if handler is not None else self._worker.extra(request)
+        return handler(request) if handler is not None else self._worker.more(request)
 
     def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
         worker = self._worker
@@ -169,7 +175,8 @@ class Loop:
 
     def _on_decode(self, request: dict[str, Any]) -> dict[str, Any]:
         batch = self._worker.take(self._products, request["count"])
-        decoded, times = timed(lambda: self._worker.decode(batch))
+        decode = self._worker.decode_vartime if request["vartime"] else self._worker.decode
+        decoded, times = timed(lambda: decode(batch))
         return {**times, "distances": self._worker.distances(decoded).tolist(), "distinct": self._distinct}
 
     def _on_search(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +188,7 @@ class Loop:
         stages: dict[str, float] = {}
 
         def run() -> tuple[NDArray[np.int64], list[int]]:
-            distances = self._worker.search(query, self._index, stages)
+            distances = self._worker.search(query, self._index, stages, vartime=request["vartime"])
             return distances, nearest(distances, k)
 
         (distances, ids), times = timed(run)

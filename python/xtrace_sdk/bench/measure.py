@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,11 @@ from numpy.typing import NDArray
 from . import machine
 from .peers import PEERS, PeerError
 from .process import Process, start_native, start_peer
-from .results import Results, Row
+from .results import NATIVE, VARTIME, Results, Row, is_search
 
 Answer = dict[str, Any]
 NEAREST = 3
 PRODUCT_ROWS = 8192
-INDEX_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,35 @@ class Mode:
     name: str
     turns: int  # that every implementation gets at a work
     turn: float  # seconds that one turn aims at
-    budget: float  # seconds for all builds of one implementation, and for one search
+    budget: float  # seconds for all builds of one of ours, and for all searches of one size
+    peer_budget: float  # the same for a peer
     checked: int  # rows that are decoded to check an encryption or a product
     search_sizes: tuple[int, ...]
+    index_rows: int
+
+    def budget_of(self, process: Process) -> float:
+        return self.budget if process.name.startswith(NATIVE) else self.peer_budget
 
 
-QUICK = Mode("quick", turns=3, turn=0.15, budget=2, checked=64, search_sizes=(1024, 8192))
-FULL = Mode("full", turns=9, turn=1.0, budget=60, checked=512, search_sizes=(1024, 8192, 100_000))
+QUICK = Mode(
+    "quick", 3, 0.15, budget=2, peer_budget=2, checked=64, search_sizes=(1024, 8192), index_rows=100_000
+)
+FULL = Mode(
+    "full",
+    7,
+    0.5,
+    budget=26,
+    peer_budget=8,
+    checked=512,
+    search_sizes=(1024, 8192, 100_000),
+    index_rows=100_000,
+)
+#: Other parameters beside a full run.
+BESIDE = Mode("beside", 5, 0.3, budget=10, peer_budget=3, checked=64, search_sizes=(8192,), index_rows=0)
+#: Every part of a full run, too short for figures.
+SMOKE = Mode(
+    "smoke", 2, 0.002, budget=0.05, peer_budget=0.05, checked=8, search_sizes=(64, 256), index_rows=1024
+)
 
 
 class Suite:
@@ -80,20 +102,29 @@ class Suite:
         """Raises PeerError when an implementation is missing, fails, or answers wrongly."""
         for threads in ("1", "all") if len(self._cpus) > 1 else ("1",):
             cpus = self._cpus[-1:] if threads == "1" else self._cpus
+            wanted = [name for name in self._peers if threads == "1" or not PEERS[name].one_core]
             # Thread pools are sized when a process starts: hence new processes for each number of threads.
             with ExitStack() as stack:
                 natives = [stack.enter_context(self._opened(start_native(k, cpus))) for k in self._kernels]
                 peers = [
                     stack.enter_context(self._opened(start_peer(name, self._environments, cpus)))
-                    for name in self._peers
+                    for name in wanted
                 ]
                 self._measure(threads, [*natives, *peers])
                 for gmp in (peer for peer in peers if peer.name == "gmpy2"):
                     for process in natives:
                         self._check_bytes(process, gmp)
-            if threads == "1":
-                self._measure_index(cpus)
+            if self._mode.index_rows and threads == "1" and Path("/proc/self/statm").exists():
+                with self._part("index"):
+                    self._measure_index(cpus)
         return self.results
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        """Note how long a part of the run takes."""
+        start = time.perf_counter()
+        yield
+        self.results.took[name] = round(time.perf_counter() - start, 1)
 
     @contextmanager
     def _opened(self, process: Process) -> Iterator[Process]:
@@ -111,38 +142,49 @@ class Suite:
         """In a fresh process: memory that earlier work has freed would be taken again, and not be counted."""
         with self._opened(start_native(self._kernels[0], cpus)) as process:
             process.ask("build", work="client")
-            self.results.index = process.ask("index", count=INDEX_ROWS)
+            self.results.index = process.ask("index", count=self._mode.index_rows)
 
     # -- the works ------------------------------------------------------------------------------------
 
     def _measure(self, threads: str, processes: list[Process]) -> None:
         self._say("one thread" if threads == "1" else f"all threads ({len(self._cpus)} CPUs)")
-        for work in ("client", "keys", "tables"):
-            self._build(work, threads, [p for p in processes if work in p.about["builds"]])
+        label = "1 thread" if threads == "1" else "all threads"
+        natives = [process for process in processes if process.name.startswith(NATIVE)]
+        with self._part(f"builds, {label}"):
+            for work in ("client", "keys", "tables"):
+                self._build(work, threads, [p for p in processes if work in p.about["builds"]])
 
-        encryption = self._turns("encrypt", threads, processes)
-        for process in processes:
-            self._product(process, self._mode.checked)
-            self._decode(process, self._mode.checked)
-        self._turns("product", threads, processes, items=PRODUCT_ROWS)
-        for process in processes:
-            self._decode(process, self._mode.checked)
-        decoding = self._turns("decode", threads, processes)
+        with self._part(f"encrypt, product, decode, {label}"):
+            encryption = self._turns("encrypt", threads, processes)
+            for process in processes:
+                self._product(process, self._mode.checked)
+                self._decode(process, self._mode.checked)
+            self._turns("product", threads, processes, items=PRODUCT_ROWS)
+            for process in processes:
+                self._decode(process, self._mode.checked)
+            decoding = self._turns("decode", threads, processes)
+            self._turns("decode" + VARTIME, threads, natives)
 
-        for process in processes:
-            # As many different vectors as a second or so of encryption gives, but one at least.
-            distinct = max(1, min(8192, len(self._truth), int(1.0 / encryption[process.name])))
-            process.ask("encrypt", count=distinct)
-        searches: dict[tuple[str, int], list[Answer]] = {}
-        for size in self._mode.search_sizes:
-            self._search(size, threads, processes, decoding, searches)
+        with self._part(f"searches, {label}"):
+            for process in processes:
+                # As many different vectors as half a second of encryption gives, but one at least.
+                distinct = max(1, min(8192, len(self._truth), int(0.5 / encryption[process.name])))
+                process.ask("encrypt", count=distinct)
+            searches: dict[tuple[str, int], list[Answer]] = {}
+            for size in self._mode.search_sizes:
+                self._search("search", size, threads, processes, decoding, searches)
+            self._search(
+                "search" + VARTIME, min(8192, max(self._mode.search_sizes)), threads, natives, decoding, {}
+            )
 
     def _build(self, work: str, threads: str, processes: list[Process]) -> None:
         taken: dict[str, list[Answer]] = {process.name: [] for process in processes}
         for _ in range(self._mode.turns):
             for process in processes:
                 turn = 0.0
-                while turn < self._mode.turn and _seconds(taken[process.name]) < self._mode.budget:
+                while turn < self._mode.turn and _seconds(taken[process.name]) < self._mode.budget_of(
+                    process
+                ):
                     taken[process.name].append(process.ask("build", work=work))
                     turn += taken[process.name][-1]["wall"]
         for process in processes:
@@ -150,7 +192,12 @@ class Suite:
 
     def _turns(self, work: str, threads: str, processes: list[Process], items: int = 0) -> dict[str, float]:
         """Time a batch work in turns of `items`, or of as many as fill a turn: seconds per item by name."""
-        do = {"encrypt": self._encrypt, "product": self._product, "decode": self._decode}[work]
+        do = {
+            "encrypt": self._encrypt,
+            "product": self._product,
+            "decode": self._decode,
+            "decode" + VARTIME: self._decode_vartime,
+        }[work]
         counts: dict[str, int] = {}
         for process in processes:  # a warm-up that also tells how many items fill a turn
             per_item = do(process, 8)["wall"] / 8
@@ -166,6 +213,7 @@ class Suite:
 
     def _search(
         self,
+        work: str,
         size: int,
         threads: str,
         processes: list[Process],
@@ -175,7 +223,7 @@ class Suite:
         """Time searches of `size` vectors, or of fewer beyond the budget; `done` keeps them all."""
         sizes: dict[str, int] = {}
         for process in processes:
-            affordable = int(self._mode.budget / decoding[process.name])
+            affordable = int(self._mode.budget_of(process) / decoding[process.name])
             sizes[process.name] = max(
                 s for s in (64, 256, *self._mode.search_sizes) if s <= max(64, min(size, affordable))
             )
@@ -183,12 +231,14 @@ class Suite:
         for turn in range(self._mode.turns):
             for process in fresh:
                 taken = done.setdefault((process.name, sizes[process.name]), [])
-                if turn == 0 or _seconds(taken) < self._mode.budget:
-                    taken.append(process.ask("search", count=sizes[process.name], k=NEAREST))
+                expected = _seconds(taken) + (taken[-1]["wall"] if taken else 0.0)
+                if turn == 0 or expected < self._mode.budget_of(process):
+                    count, vartime = sizes[process.name], work.endswith(VARTIME)
+                    taken.append(process.ask("search", count=count, k=NEAREST, vartime=vartime))
                     self._check(process, taken[-1])
         for process in processes:
             measured = sizes[process.name]
-            self._record("search", process, threads, size, done[process.name, measured], measured)
+            self._record(work, process, threads, size, done[process.name, measured], measured)
 
     def _encrypt(self, process: Process, count: int) -> Answer:
         return process.ask("encrypt", count=count)
@@ -197,7 +247,13 @@ class Suite:
         return process.ask("product", count=count)
 
     def _decode(self, process: Process, count: int) -> Answer:
-        answer = process.ask("decode", count=count)
+        return self._decode_by(process, count, vartime=False)
+
+    def _decode_vartime(self, process: Process, count: int) -> Answer:
+        return self._decode_by(process, count, vartime=True)
+
+    def _decode_by(self, process: Process, count: int, *, vartime: bool) -> Answer:
+        answer = process.ask("decode", count=count, vartime=vartime)
         self._check(process, answer)
         return answer
 
@@ -206,7 +262,7 @@ class Suite:
     ) -> float:
         """Append a row; returns its median seconds per item (of a search: per search)."""
         clock = "cpu" if threads == "1" else "wall"
-        scale = (items / measured if measured else 1.0) if work == "search" else 1.0 / items
+        scale = items / measured if is_search(work) else 1.0 / items
         samples = [answer[clock] * scale for answer in taken]
         middle = sorted(taken, key=lambda answer: float(answer[clock]))[len(taken) // 2]
         row = Row(
@@ -216,11 +272,11 @@ class Suite:
             items=items,
             samples=samples,
             wall_over_cpu=statistics.median(answer["wall"] / answer["cpu"] for answer in taken),
-            projected_from=measured if measured != items and work == "search" else None,
+            projected_from=measured if measured != items and is_search(work) else None,
             stages=middle.get("stages", {}),
         )
         self.results.rows.append(row)
-        what = f"{work} {items}" if work == "search" else work
+        what = f"{work} {items}" if is_search(work) else work
         self._say(f"  {what:15} {process.name:32} {row.median * 1e6:14,.2f} µs")
         return row.median
 
