@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.records import as_table
 
 shapes = st.tuples(st.integers(0, 40), st.integers(1, 3), st.integers(1, 40))
 batches = shapes.flatmap(lambda shape: arrays(np.uint8, shape))
@@ -77,7 +78,7 @@ def test_msgpack_round_trip(rows: np.ndarray, size: int) -> None:
     count, chunks, width = rows.shape
     ids = ids_for(rows)
     body = b"".join(wire.pack_distances(count, chunks, width, blocks_of(ids, rows, size)))
-    read_ids, read_rows = wire.unpack_distances(body, wire.MSGPACK, chunks=chunks, width=width)
+    read_ids, read_rows, _ = wire.unpack_distances(body, wire.MSGPACK, chunks=chunks, width=width)
     assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
 
 
@@ -94,14 +95,14 @@ def test_msgpack_is_what_any_reader_reads(count: int, chunks: int) -> None:
 def test_general_msgpack_is_read() -> None:
     """Other servers: short ids, any width, padding, further elements in a row."""
     body = msgpack.packb([[[b"\x01"], 1], [[b"\x02\x03\0\0\0\0"], 70_000, {"later": True}]])
-    ids, rows = wire.unpack_distances(body, "application/x-msgpack; charset=binary", chunks=1, width=4)
+    ids, rows, _ = wire.unpack_distances(body, "application/x-msgpack; charset=binary", chunks=1, width=4)
     assert ids.tolist() == [1, 70_000]
     assert rows.tolist() == [[[1, 0, 0, 0]], [[2, 3, 0, 0]]]
 
 
 def test_json_integers_are_read() -> None:
     body = json.dumps([[[258, 1], 9]]).encode()
-    ids, rows = wire.unpack_distances(body, wire.JSON, chunks=2, width=2)
+    ids, rows, _ = wire.unpack_distances(body, wire.JSON, chunks=2, width=2)
     assert ids.tolist() == [9] and rows.tolist() == [[[2, 1], [1, 0]]]
 
 
@@ -111,7 +112,7 @@ def test_columns_round_trip(rows: np.ndarray, size: int) -> None:
     ids = ids_for(rows)
     pieces = wire.pack_columns(ids, chunks, width, [rows[at : at + size] for at in range(0, count, size)])
     body = b"".join(pieces)
-    read_ids, read_rows = wire.unpack_distances(body, wire.COLUMNS, chunks=chunks, width=width)
+    read_ids, read_rows, _ = wire.unpack_distances(body, wire.COLUMNS, chunks=chunks, width=width)
     assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
 
 
@@ -124,9 +125,69 @@ def test_columns_by_hand() -> None:
 def test_columns_are_not_copied() -> None:
     rows = some_rows(3)
     body = b"".join(wire.pack_columns(np.array([1, 2, 3]), 1, 8, [rows]))
-    ids, read = wire.unpack_distances(body, wire.COLUMNS, chunks=1, width=8)
+    ids, read, _ = wire.unpack_distances(body, wire.COLUMNS, chunks=1, width=8)
     assert np.shares_memory(read, np.frombuffer(body, np.uint8))
     assert np.shares_memory(ids, np.frombuffer(body, np.uint8))
+
+
+marks = st.lists(st.binary(max_size=160), max_size=20) | st.lists(
+    st.binary(min_size=29, max_size=29), max_size=20
+)
+
+
+def taken_apart(table: np.ndarray) -> list[bytes]:
+    return [row[1 : 1 + row[0]].tobytes() if row.size else b"" for row in table]
+
+
+@given(marks, st.integers(1, 7))
+def test_records_round_trip_in_every_form(records: list[bytes], size: int) -> None:
+    table = as_table(records)
+    rows = some_rows(len(records), 2, 3)
+    ids = ids_for(rows)
+    blocks = blocks_of(ids, rows, size)
+    for body, kind in (
+        (b"".join(wire.pack_distances(len(ids), 2, 3, blocks, table)), wire.MSGPACK),
+        (b"".join(wire.pack_columns(ids, 2, 3, [part for _, part in blocks], table)), wire.COLUMNS),
+    ):
+        read = wire.unpack_distances(body, kind, chunks=2, width=3)
+        assert np.array_equal(read.ids, ids) and np.array_equal(read.products, rows)
+        assert taken_apart(read.records) == records
+
+
+@given(marks)
+def test_a_record_is_the_third_element(records: list[bytes]) -> None:
+    rows = some_rows(len(records), 1, 3)
+    body = b"".join(wire.pack_distances(len(rows), 1, 3, [(ids_for(rows), rows)], as_table(records)))
+    for entry, record in zip(msgpack.unpackb(body, raw=False), records, strict=True):
+        assert entry[2:] == ([record] if record else [])
+
+
+def test_columns_with_records_by_hand() -> None:
+    rows = np.array([[[1, 2]], [[3, 4]]], dtype=np.uint8)
+    body = b"".join(wire.pack_columns(np.array([5, 6]), 1, 2, [rows], as_table([b"", b"ab"])))
+    head = struct.pack("<4sIIIQQqq", b"XTC1", 1, 2, 3, 2, 0, 5, 6)
+    assert body == head + b"\0\0\0\2ab" + bytes([1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [b"\3ab", b"\1ab", b"\xff" + bytes(160), b"\1" + bytes(161)],
+    ids=["short", "rest", "length", "long"],
+)
+def test_malformed_tables_are_refused(table: bytes) -> None:
+    body = struct.pack("<4sIIIQQq", b"XTC1", 1, 1, len(table), 1, 0, 5) + table + b"\1"
+    with pytest.raises(InputError, match="a record has a wrong length"):
+        wire.unpack_distances(body, wire.COLUMNS, chunks=1, width=1)
+
+
+def test_records_longer_than_allowed_are_refused() -> None:
+    body = msgpack.packb([[[b"\1"], 1, bytes(161)]])
+    with pytest.raises(InputError, match="a record has at most 160"):
+        wire.unpack_distances(body, wire.MSGPACK, chunks=1, width=1)
+    assert wire.decode_record(wire.encode_record(bytes(160)), "r") == bytes(160)
+    for text, named in ((wire.encode_record(bytes(161)), "161 bytes"), ("A", "not valid base64")):
+        with pytest.raises(InputError, match=f"^r: {named}"):
+            wire.decode_record(text, "r")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +238,7 @@ def test_empty_arrays_are_never_built(row: bytes) -> None:
     tracemalloc.start()
     try:
         with suppress(InputError):
-            ids, _ = wire.unpack_distances(body, wire.MSGPACK, chunks=1, width=8)
+            ids, _, _ = wire.unpack_distances(body, wire.MSGPACK, chunks=1, width=8)
             assert ids.tolist() == [1] and row.startswith(b"\x93")
         assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
     finally:
@@ -187,7 +248,7 @@ def test_empty_arrays_are_never_built(row: bytes) -> None:
 @given(st.binary(max_size=80), st.sampled_from([wire.MSGPACK, wire.JSON, wire.COLUMNS]))
 def test_no_body_crashes_the_reader(body: bytes, content_type: str) -> None:
     try:
-        ids, rows = wire.unpack_distances(body, content_type, chunks=1, width=8)
+        ids, rows, _ = wire.unpack_distances(body, content_type, chunks=1, width=8)
     except InputError:
         return
     assert rows.shape == (ids.size, 1, 8)

@@ -129,6 +129,8 @@ def test_read_search_answer(
         body = b"".join(wire.pack_columns(ids, chunks, width, [products]))
     else:
         body = b"".join(wire.pack_distances(ROWS, chunks, width, [(ids, products)]))
-    read_ids, read_products = benchmark(wire.unpack_distances, body, media_type, chunks=chunks, width=width)
+    read_ids, read_products, _ = benchmark(
+        wire.unpack_distances, body, media_type, chunks=chunks, width=width
+    )
     assert np.array_equal(read_ids, ids)
     assert np.array_equal(read_products, products)

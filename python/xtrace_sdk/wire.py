@@ -10,7 +10,8 @@ little-endian integer of ``width`` bytes (`ciphertext_width`). It travels in thr
 
                   [ [ [bin, ...chunks of them], chunk_id ], ...N of them ]
 
-              Chunk ids are always written as nine bytes (uint 64), so that a row has a fixed length.
+              A chunk with a record has it as third element (bin). Chunk ids are always written as nine bytes
+              (uint 64), so that rows with records of one length have one length.
 
 ``columns``   the answer to a search for clients that ask for it (``Accept: application/vnd.xtrace.columns``),
               all integers little-endian, read without a copy::
@@ -18,11 +19,15 @@ little-endian integer of ``width`` bytes (`ciphertext_width`). It travels in thr
                   offset 0    4 bytes  b"XTC1"
                          4    uint32   chunks
                          8    uint32   width
-                        12    uint32   0
+                        12    uint32   W, the width of the table of records (`xtrace_sdk.records`), 0 for none
                         16    uint64   N
                         24    uint64   0
                         32    int64[N]              chunk ids, ascending
-                  32 + 8*N    uint8[N, chunks, width]
+                  32 + 8*N    uint8[N, W]           records
+              32 + (8+W)*N    uint8[N, chunks, width]
+
+A **record** is at most 160 bytes that a client stores beside a vector and gets back with it. The server does
+not look into it; inside JSON it is one base64 string.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from array import array
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import msgpack
@@ -40,6 +45,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.records import LONGEST, Table, as_table, malformed
+from xtrace_sdk.records import lengths as record_lengths
 
 API_KEY_HEADER: Final = "x-api-key"
 ADMIN_KEY_HEADER: Final = "x-xtrace-key"
@@ -74,7 +81,8 @@ HEALTH_DETAILED: Final = "/health/detailed"
 
 TAGS: Final = ("tag1", "tag2", "tag3", "tag4", "tag5")
 FACETS: Final = "facets"
-PROJECTIONS: Final = ("chunk_id", "chunk_content", "index", "name", "meta_data", "key", *TAGS, FACETS)
+RECORD: Final = "record"
+PROJECTIONS: Final = ("chunk_id", "chunk_content", "index", RECORD, "name", "meta_data", "key", *TAGS, FACETS)
 
 # Rights of an API key on a knowledge base: cumulative bits.
 READ: Final = 1
@@ -84,6 +92,7 @@ DELETE: Final = 7
 _COLUMNS_MAGIC: Final = b"XTC1"
 _COLUMNS_HEADER: Final = 32
 # First bytes of msgpack's unsigned integers (fixint, uint 8 to 64) and binary data (bin 8 to 32).
+_MSGPACK_BINARY: Final = (b"\xc4", b"\xc5", b"\xc6")
 _MSGPACK_SCALARS: Final = frozenset(
     bytes([kind]) for kind in (*range(0x80), *range(0xC4, 0xC7), *range(0xCC, 0xD0))
 )
@@ -157,41 +166,114 @@ def _as_rows(data: bytearray, count: int, chunks: int, width: int) -> NDArray[np
     return np.frombuffer(data, dtype=np.uint8).reshape(count, chunks, width)
 
 
+def encode_record(record: bytes) -> str:
+    """A record as it stands in JSON."""
+    return b2a_base64(record, newline=False).decode("ascii")
+
+
+def decode_record(text: str, field: str) -> bytes:
+    """A record out of JSON. Raises InputError when it is not base64, or too long."""
+    try:
+        record = a2b_base64(text, strict_mode=True)
+    except (Base64Error, ValueError):
+        raise InputError(f"{field}: not valid base64") from None
+    if len(record) > LONGEST:
+        raise InputError(f"{field}: {len(record)} bytes, a record has at most {LONGEST}")
+    return record
+
+
 # Answers to a search
 
 Block = tuple[NDArray[np.int64], NDArray[np.uint8]]
 
 
-def pack_distances(count: int, chunks: int, width: int, blocks: Iterable[Block]) -> Iterator[bytes]:
-    """Blocks of (ids (M,), products (M, chunks, width)), `count` rows in all -> msgpack, in pieces."""
+class Distances(NamedTuple):
+    """A search's answer: ids (N,), products (N, chunks, width), table of records (N, W), in one order."""
+
+    ids: NDArray[np.int64]
+    products: NDArray[np.uint8]
+    records: Table
+
+
+def pack_distances(
+    count: int, chunks: int, width: int, blocks: Iterable[Block], table: Table | None = None
+) -> Iterator[bytes]:
+    """Blocks of (ids (M,), products (M, chunks, width)), `count` rows in all -> msgpack, in pieces.
+
+    `table` holds the records of all `count` rows, None if there are none.
+    """
     yield _array_header(count)
-    template = np.frombuffer(_msgpack_row(chunks, width), dtype=np.uint8)
-    first = 1 + len(_array_header(chunks))
+    lengths = None if table is None or not table.shape[1] else record_lengths(table)
+    at = 0
     for ids, rows in blocks:
-        packed = np.empty((ids.size, template.size), dtype=np.uint8)
-        packed[:] = template
-        for chunk in range(chunks):
-            at = first + chunk * (5 + width) + 5
-            packed[:, at : at + width] = rows[:, chunk]
-        packed[:, -8:] = ids.astype(">u8").view(np.uint8).reshape(-1, 8)
-        yield packed.tobytes()
+        end = at + ids.size
+        if table is None or lengths is None:
+            yield _packed(ids, rows, chunks, width, None).tobytes()
+        elif ids.size and (lengths[at:end] == lengths[at]).all():
+            yield _packed(ids, rows, chunks, width, table[at:end, 1 : 1 + lengths[at]]).tobytes()
+        else:
+            yield _packed_mixed(ids, rows, chunks, width, table[at:end], lengths[at:end])
+        at = end
+
+
+def _packed(
+    ids: NDArray[np.int64], rows: NDArray[np.uint8], chunks: int, width: int, table: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """Rows with records of one length (M, length) -> uint8 (M, bytes of a row)."""
+    length = 0 if table is None else table.shape[1]
+    template = np.frombuffer(_msgpack_row(chunks, width, length), dtype=np.uint8)
+    packed = np.empty((ids.size, template.size), dtype=np.uint8)
+    packed[:] = template
+    at = 1 + len(_array_header(chunks))
+    for chunk in range(chunks):
+        packed[:, at + 5 : at + 5 + width] = rows[:, chunk]
+        at += 5 + width
+    packed[:, at + 1 : at + 9] = ids.astype(">u8").view(np.uint8).reshape(-1, 8)
+    if table is not None and length:
+        packed[:, -length:] = table
+    return packed
+
+
+def _packed_mixed(
+    ids: NDArray[np.int64],
+    rows: NDArray[np.uint8],
+    chunks: int,
+    width: int,
+    table: Table,
+    lengths: NDArray[np.intp],
+) -> bytes:
+    """Rows with records of several lengths: those of each length at once, then put into their places."""
+    plain = len(_msgpack_row(chunks, width, 0))
+    sizes = plain + lengths + 2 * (lengths > 0)
+    ends = np.cumsum(sizes)
+    whole = np.empty(int(ends[-1]) if ends.size else 0, np.uint8)
+    for length in np.unique(lengths).tolist():
+        at = np.flatnonzero(lengths == length)
+        packed = _packed(ids[at], rows[at], chunks, width, table[at, 1 : 1 + length])
+        whole[(ends[at] - sizes[at])[:, None] + np.arange(packed.shape[1])] = packed
+    return whole.tobytes()
 
 
 def pack_columns(
-    ids: NDArray[np.int64], chunks: int, width: int, blocks: Iterable[NDArray[np.uint8]]
+    ids: NDArray[np.int64],
+    chunks: int,
+    width: int,
+    blocks: Iterable[NDArray[np.uint8]],
+    table: Table | None = None,
 ) -> Iterator[bytes]:
     """All ids (N,) and blocks of products (M, chunks, width) in that order -> columns, in pieces."""
+    table = np.empty((ids.size, 0), np.uint8) if table is None else table
     header = bytearray(_COLUMNS_HEADER)
     header[:4] = _COLUMNS_MAGIC
-    header[4:12] = np.array([chunks, width], dtype="<u4").tobytes()
+    header[4:16] = np.array([chunks, width, table.shape[1]], dtype="<u4").tobytes()
     header[16:24] = np.array([ids.size], dtype="<u8").tobytes()
-    yield bytes(header) + ids.astype("<i8").tobytes()
+    yield bytes(header) + ids.astype("<i8").tobytes() + table.tobytes()
     for rows in blocks:
         yield rows.tobytes()
 
 
-def unpack_distances(body: bytes, content_type: str, *, chunks: int, width: int) -> Block:
-    """A search's answer -> (ids (N,), products (N, chunks, width)), in the order sent.
+def unpack_distances(body: bytes, content_type: str, *, chunks: int, width: int) -> Distances:
+    """A search's answer, rows in the order sent.
 
     Takes msgpack, columns (without a copy: the arrays are read-only) and JSON, by `content_type`. Raises
     InputError when the body is not such an answer or a ciphertext does not fit into `width` bytes.
@@ -218,16 +300,18 @@ def unpack_distances(body: bytes, content_type: str, *, chunks: int, width: int)
 
 
 def _msgpack_entries(body: bytes, chunks: int) -> Iterator[list[Any]]:
-    """``[ciphertexts, chunk_id]`` of each row, one at a time.
+    """``[ciphertexts, chunk_id]`` or ``[ciphertexts, chunk_id, record]`` of each row, one at a time.
 
     Nothing else is ever built: arrays of a byte each would take a hundred times the memory of the body.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
     unpacker.feed(body)
 
+    def kind() -> bytes:
+        return bytes(body[unpacker.tell() : unpacker.tell() + 1])
+
     def scalar(name: str) -> Any:
-        kind = bytes(body[unpacker.tell() : unpacker.tell() + 1])
-        if kind and kind not in _MSGPACK_SCALARS:
+        if kind() and kind() not in _MSGPACK_SCALARS:
             raise InputError(f"{name}: expected binary data or an unsigned integer")
         return unpacker.unpack()
 
@@ -239,60 +323,78 @@ def _msgpack_entries(body: bytes, chunks: int) -> Iterator[list[Any]]:
         have = unpacker.read_array_header()
         if have != chunks:
             raise InputError(f"{name}[0]: expected {chunks} ciphertexts, got {have}")
-        yield [[scalar(f"{name}[0]") for _ in range(chunks)], scalar(f"{name}[1]")]
+        entry = [[scalar(f"{name}[0]") for _ in range(chunks)], scalar(f"{name}[1]")]
+        if parts > 2 and kind() in _MSGPACK_BINARY:
+            entry.append(unpacker.unpack())
+            parts -= 1
+        yield entry
         for _ in range(parts - 2):
             unpacker.skip()
     if unpacker.tell() != len(body):
         raise InputError(f"distances: {len(body) - unpacker.tell()} bytes after the end")
 
 
-def _unpack_columns(body: bytes, chunks: int, width: int) -> Block:
+def _unpack_columns(body: bytes, chunks: int, width: int) -> Distances:
     if len(body) < _COLUMNS_HEADER or body[:4] != _COLUMNS_MAGIC:
         raise InputError("distances: not a columnar answer")
-    sent_chunks, sent_width = (int(value) for value in np.frombuffer(body, "<u4", 2, offset=4))
+    sent_chunks, sent_width, wide = (int(value) for value in np.frombuffer(body, "<u4", 3, offset=4))
     count = int(np.frombuffer(body, "<u8", 1, offset=16)[0])
     if (sent_chunks, sent_width) != (chunks, width):
         raise InputError(
             f"distances: {sent_chunks} ciphertexts of {sent_width} bytes a row, expected {chunks} of {width}"
         )
-    rows_at = _COLUMNS_HEADER + 8 * count
+    records_at = _COLUMNS_HEADER + 8 * count
+    rows_at = records_at + wide * count
     if len(body) != rows_at + count * chunks * width:
         raise InputError(f"distances: truncated after {len(body)} bytes")
     ids = np.frombuffer(body, "<i8", count, offset=_COLUMNS_HEADER).astype(np.int64, copy=False)
     if (ids < 0).any():
         raise InputError("distances: a negative chunk id")
-    rows = np.frombuffer(body, np.uint8, offset=rows_at) if count else np.empty(0, np.uint8)
-    return ids, rows.reshape(count, chunks, width)
+    none = np.empty(0, np.uint8)
+    table = np.frombuffer(body, np.uint8, count * wide, offset=records_at) if count and wide else none
+    table = table.reshape(count, wide if count else 0)
+    if malformed(table):
+        raise InputError("distances: a record has a wrong length")
+    rows = np.frombuffer(body, np.uint8, offset=rows_at) if count else none
+    return Distances(ids, rows.reshape(count, chunks, width), table)
 
 
-def _unpack_fixed(body: bytes, chunks: int, width: int) -> Block | None:
+def _unpack_fixed(body: bytes, chunks: int, width: int) -> Distances | None:
     """Rows exactly as `pack_distances` writes them, or None: then the general reader decides."""
     if not body:
         return None
     header = {0xDC: 3, 0xDD: 5}.get(body[0], 1)
-    template = np.frombuffer(_msgpack_row(chunks, width), dtype=np.uint8)
+    plain = len(_msgpack_row(chunks, width, 0))
+    # The first row tells whether the rows have records, and how long they are.
+    has_record = body[header : header + 1] == b"\x93" and len(body) > header + plain + 1
+    length = body[header + plain + 1] if has_record else 0
+    template = np.frombuffer(_msgpack_row(chunks, width, length), dtype=np.uint8)
     count, rest = divmod(len(body) - header, template.size)
-    if rest or body[:header] != _array_header(count):
+    if rest or length > LONGEST or body[:header] != _array_header(count):
         return None
     packed = np.frombuffer(body, np.uint8, offset=header) if count else np.empty(0, np.uint8)
     packed = packed.reshape(count, template.size)
     rows = np.empty((count, chunks, width), dtype=np.uint8)
     at = 1 + len(_array_header(chunks))
-    if (packed[:, :at] != template[:at]).any() or (packed[:, -9] != template[-9]).any():
-        return None
-    if (packed[:, -8] >= 0x80).any():  # an id that int64 cannot hold
+    if (packed[:, :at] != template[:at]).any():
         return None
     for chunk in range(chunks):
         if (packed[:, at : at + 5] != template[at : at + 5]).any():
             return None
         rows[:, chunk] = packed[:, at + 5 : at + 5 + width]
         at += 5 + width
-    ids = np.ascontiguousarray(packed[:, -8:]).view(">u8").reshape(count).astype(np.int64)
-    return ids, rows
+    if (packed[:, at] != template[at]).any() or (packed[:, at + 1] >= 0x80).any():  # beyond int64
+        return None
+    ids = np.ascontiguousarray(packed[:, at + 1 : at + 9]).view(">u8").reshape(count).astype(np.int64)
+    if not length:
+        return Distances(ids, rows, np.empty((count, 0), np.uint8))
+    if (packed[:, at + 9 : at + 11] != template[at + 9 : at + 11]).any():
+        return None
+    return Distances(ids, rows, np.ascontiguousarray(packed[:, at + 10 :]))  # from bin 8's length on
 
 
-def _from_entries(entries: Iterable[Any], chunks: int, width: int) -> Block:
-    ids, raw = array("q"), bytearray()
+def _from_entries(entries: Iterable[Any], chunks: int, width: int) -> Distances:
+    ids, raw, found = array("q"), bytearray(), list[bytes]()
     for number, entry in enumerate(entries):
         if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[0], list):
             raise InputError(f"distances[{number}]: expected [[ciphertext, ...], chunk_id]")
@@ -304,7 +406,18 @@ def _from_entries(entries: Iterable[Any], chunks: int, width: int) -> Block:
         ids.append(chunk_id)
         for one in ciphertexts:
             raw += _ciphertext_bytes(one, width, f"distances[{number}][0]")
-    return np.array(ids, dtype=np.int64), _as_rows(raw, len(ids), chunks, width)
+        found.append(_record_bytes(entry[2] if len(entry) > 2 else b"", f"distances[{number}][2]"))
+    rows = _as_rows(raw, len(ids), chunks, width)
+    return Distances(np.array(ids, dtype=np.int64), rows, as_table(found))
+
+
+def _record_bytes(value: Any, name: str) -> bytes:
+    """Other servers may put other things there: they are no records."""
+    if not isinstance(value, bytes):
+        return b""
+    if len(value) > LONGEST:
+        raise InputError(f"{name}: {len(value)} bytes, a record has at most {LONGEST}")
+    return value
 
 
 def _ciphertext_bytes(value: Any, width: int, name: str) -> bytes:
@@ -325,10 +438,11 @@ def _array_header(count: int) -> bytes:
     return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
 
 
-def _msgpack_row(chunks: int, width: int) -> bytes:
-    """One row of the msgpack answer with zeros for the ciphertexts and the id."""
+def _msgpack_row(chunks: int, width: int, length: int) -> bytes:
+    """One row of the msgpack answer, all zeros, with a record of `length` bytes, 0 for none."""
     ciphertext = b"\xc6" + width.to_bytes(4, "big") + bytes(width)
-    return b"\x92" + _array_header(chunks) + ciphertext * chunks + b"\xcf" + bytes(8)
+    row = _array_header(chunks) + ciphertext * chunks + b"\xcf" + bytes(8)
+    return b"\x93" + row + b"\xc4" + bytes([length]) + bytes(length) if length else b"\x92" + row
 
 
 # Errors

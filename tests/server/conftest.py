@@ -208,7 +208,7 @@ class Client:
 
     def decode(self, answer: httpx.Response) -> tuple[list[int], list[int]]:
         assert answer.status_code == 200, answer.text
-        ids, rows = wire.unpack_distances(
+        ids, rows, _ = wire.unpack_distances(
             answer.content,
             answer.headers["content-type"],
             chunks=self.encryptor.chunks,

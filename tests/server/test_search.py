@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.records import as_table
 from xtrace_sdk.server import search
 from xtrace_sdk.server.search import CiphertextIndex
 
@@ -54,6 +55,41 @@ steps = st.lists(
     st.tuples(st.sampled_from(["extend", "remove", "replace"]), st.sets(st.integers(0, 60), max_size=30)),
     max_size=12,
 )
+
+
+def records_for(ids: np.ndarray, version: int) -> list[bytes]:
+    """Of every length from none to 160, zeros at the end included."""
+    return [bytes([version + 1]) * (int(i) * 7 % 160) + bytes(int(i) % 2) for i in ids]
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_records_follow_their_rows(steps) -> None:
+    index = CiphertextIndex(N_SQUARED, 2)
+    model: dict[int, bytes] = {}
+    for version, (step, chosen) in enumerate(steps):
+        array = np.array(list(chosen), dtype=np.int64)
+        marks = records_for(array, version)
+        if step == "remove":
+            index.remove(array)
+            model = {one: mark for one, mark in model.items() if one not in chosen}
+        else:  # a change without records takes those away that there were
+            table = as_table(marks) if step == "extend" else None
+            index.replace(array, array, rows_for(array), table)
+            model.update(zip(array.tolist(), marks if step == "extend" else [b""] * len(marks), strict=True))
+        for wanted in (None, np.arange(0, 61, 3)):
+            snapshot = index.snapshot(wanted)
+            table = snapshot.records()
+            found = [row[1 : 1 + row[0]].tobytes() if row.size else b"" for row in table]
+            assert found == [model[one] for one in snapshot.ids.tolist()]
+
+
+def test_table_of_another_shape() -> None:
+    index = CiphertextIndex(N_SQUARED, 2)
+    ids = np.array([1, 2], dtype=np.int64)
+    for table in (np.zeros((1, 3), np.uint8), np.zeros((2, 3), np.int8), np.zeros(2, np.uint8)):
+        with pytest.raises(InputError, match=r"records: expected uint8 \(2, W\)"):
+            index.extend(ids, rows_for(ids), table)
 
 
 @settings(max_examples=150, deadline=None)

@@ -70,6 +70,65 @@ def test_projection(org, client, kb) -> None:
     assert org.fetch(kb, [1], "chunk_id,name") == [{"chunk_id": 1, "meta_data": {}, "name": ""}]
 
 
+@pytest.mark.parametrize("accept", ["*/*", wire.COLUMNS])
+def test_records_come_back_with_their_rows(org, client, kb, accept: str) -> None:
+    records = [b"", b"a", bytes(range(160)), b"second"]
+    chunks = client.chunks(client.vectors(4))
+    for chunk, record in zip(chunks[1:], records[1:], strict=True):
+        chunk["record"] = wire.encode_record(record)
+    org.insert(kb, client.context_id, chunks)
+
+    def found(**more) -> list[bytes]:
+        answer = client.search(org, kb, client.vectors(1)[0], accept, **more)
+        width = client.encryptor.width
+        table = wire.unpack_distances(
+            answer.content, answer.headers["content-type"], chunks=1, width=width
+        ).records
+        return [row[1 : 1 + row[0]].tobytes() if row.size else b"" for row in table]
+
+    assert found() == records
+    assert found(range=[2, 3]) == records[1:3]
+    assert [wire.decode_record(one.get("record", ""), "") for one in org.fetch(kb, [1, 2, 3, 4])] == records
+    assert org.fetch(kb, [2], "record") == [{"chunk_id": 2, "meta_data": {}, "record": "YQ=="}]
+    assert "record" not in org.fetch(kb, [2], "chunk_content")[0]
+
+    index = chunks[0]["index"]
+    sent = {"kb_id": kb, "context_id": client.context_id}
+    update = {**chunks[0], "chunk_id": 2}
+    org.api.put(org.path(wire.CHUNKS), json={**sent, "chunk_updates": [update]}).raise_for_status()
+    patches = [
+        {"chunk_id": 1, "index": index, "record": wire.encode_record(b"new")},
+        {"chunk_id": 3, "index": index},
+        {"chunk_id": 4, "name": "renamed"},
+    ]
+    org.api.patch(org.path(wire.CHUNKS), json={**sent, "chunk_patches": patches}).raise_for_status()
+    assert found() == [b"new", b"", b"", b"second"]
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        (wire.encode_record(bytes(161)), "record"),
+        ("A" * 217, "record"),
+        ("=", "record: not valid base64"),
+        (7, "record"),
+    ],
+)
+def test_bad_records_are_refused(org, client, kb, record, named: str) -> None:
+    chunk = {**client.chunks(client.vectors(1))[0], "record": record}
+    answer = org.insert(kb, client.context_id, [chunk])
+    assert answer.status_code == 400 and f"chunks[0].{named}" in answer.json()["message"]
+    assert org.count(kb) == 0
+
+
+def test_a_record_without_its_index_is_refused(org, client, kb) -> None:
+    org.insert(kb, client.context_id, client.chunks(client.vectors(1)))
+    patch = {"chunk_id": 1, "record": "YQ=="}
+    body = {"kb_id": kb, "context_id": client.context_id, "chunk_patches": [patch]}
+    answer = org.api.patch(org.path(wire.CHUNKS), json=body)
+    assert answer.status_code == 400 and "chunk_patches[0].record" in answer.json()["message"]
+
+
 def test_fetch_of_nothing(org, client, kb) -> None:
     assert org.fetch(kb, []) == []
     assert org.fetch(kb, [1]) == []

@@ -75,7 +75,7 @@ class Answer:
         if len(found) > most or not requested.issuperset(chunk["chunk_id"] for chunk in found):
             raise self.unexpected("the answer has chunks that were not asked for")
         for number, chunk in enumerate(found):
-            for name, kind in (("meta_data", dict), ("chunk_content", str), ("index", list)):
+            for name, kind in (("meta_data", dict), ("chunk_content", str), ("index", list), ("record", str)):
                 if chunk.get(name) is not None and type(chunk[name]) is not kind:
                     raise self.unexpected(f"[{number}].{name}: expected {_NAMES[kind]}")
         return found

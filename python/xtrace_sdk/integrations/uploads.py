@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.integrations.errors import MissingFieldError, WrongTypeError
+from xtrace_sdk.records import LONGEST
 
 MAX_BATCH_BYTES: Final = 8 << 20
 _ROW_OVERHEAD: Final = 128  # JSON punctuation and field names of one chunk, generously
@@ -120,7 +121,11 @@ def batches(
     for number, chunk in enumerate(db):
         record = _record(chunk, number, update)
         record_size = (
-            len(record["chunk_content"]) + len(json.dumps(record["meta_data"])) + vector_size + _ROW_OVERHEAD
+            len(record["chunk_content"])
+            + len(json.dumps(record["meta_data"]))
+            + len(record.get(wire.RECORD, ""))
+            + vector_size
+            + _ROW_OVERHEAD
         )
         if batch and (len(batch) >= max_count or size + record_size > max_bytes):
             yield batch
@@ -150,11 +155,21 @@ def _record(chunk: Mapping[str, Any], number: int, update: bool) -> dict[str, An
     }
     if "key" in chunk:
         record["key"] = chunk["key"]
+    if chunk.get(wire.RECORD) is not None:
+        record[wire.RECORD] = _record_text(chunk[wire.RECORD], f"db[{number}].record")
     if update:
         if chunk.get("chunk_id") is None:
             raise MissingFieldError(f"chunk_updates[{number}].chunk_id: missing")
         record["chunk_id"] = chunk["chunk_id"]
     return record
+
+
+def _record_text(value: Any, name: str) -> str:
+    if not isinstance(value, bytes):
+        raise WrongTypeError(f"{name}: expected bytes, got {type(value).__name__}")
+    if len(value) > LONGEST:
+        raise InputError(f"{name}: {len(value)} bytes, a record has at most {LONGEST}")
+    return wire.encode_record(value)
 
 
 async def in_order(jobs: Iterable[Callable[[], Awaitable[Result]]], limit: int) -> list[Result]:

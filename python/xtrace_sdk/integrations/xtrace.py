@@ -126,7 +126,10 @@ class XTraceIntegration:
     async def get_chunk_by_id(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
     ) -> list[Json]:
-        """The chunks with these ids, in their order; absent ids are left out. ``index`` items are bytes."""
+        """The chunks with these ids, in their order; absent ids are left out.
+
+        The items of ``index`` and ``record``, where there is one, are bytes.
+        """
         fields = [("kb_id", _id(kb_id, "kb_id")), *(("projection", name) for name in projection or ())]
         jobs = (partial(self._fetch, ids, fields) for ids in _id_groups(chunk_ids))
         return [chunk for group in await in_order(jobs, _CONCURRENT_REQUESTS) for chunk in group]
@@ -140,6 +143,11 @@ class XTraceIntegration:
                     chunk["index"] = [a2b_base64(text, strict_mode=True) for text in chunk["index"]]
                 except (Base64Error, TypeError, ValueError):
                     raise answer.unexpected("a chunk's index is not a list of base64 strings") from None
+            if chunk.get(wire.RECORD) is not None:
+                try:
+                    chunk[wire.RECORD] = wire.decode_record(chunk[wire.RECORD], "a chunk's record")
+                except InputError as error:
+                    raise answer.unexpected(str(error)) from None
         return chunks
 
     async def store_db(
@@ -245,7 +253,7 @@ class XTraceIntegration:
         `range` is ``[first, last]``, the chunk ids to search, both included.
         """
         rows = ciphertext_rows([query], "query")[0]
-        ids, products = await self._distances(rows, context_id, kb_id, meta_filter, range, wire.MSGPACK)
+        ids, products, _ = await self._distances(rows, context_id, kb_id, meta_filter, range, wire.MSGPACK)
         rows_of_bytes = [[bytes(one) for one in row] for row in products]
         return list(zip(ids.tolist(), rows_of_bytes, strict=True))
 
@@ -261,6 +269,19 @@ class XTraceIntegration:
 
         The arrays may be read-only. Raises UnexpectedAnswerError when the answer has another shape.
         """
+        return (
+            await self.compute_hamming_distances_with_records(query, context_id, kb_id, meta_filter, range)
+        )[:2]
+
+    async def compute_hamming_distances_with_records(
+        self,
+        query: NDArray[np.uint8],
+        context_id: str,
+        kb_id: str,
+        meta_filter: MetaFilter | None = None,
+        range: Sequence[int] | None = None,  # noqa: A002 - the documented name
+    ) -> wire.Distances:
+        """As `compute_hamming_distances_array`, with the rows' records (a table of `xtrace_sdk.records`)."""
         if query.dtype != np.uint8 or query.ndim != 2:
             raise InputError(f"query: expected uint8 (chunks, width), got {query.dtype} {query.shape}")
         return await self._distances(query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES)
@@ -273,7 +294,7 @@ class XTraceIntegration:
         meta_filter: MetaFilter | None,
         id_range: Sequence[int] | None,
         accept: str,
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    ) -> wire.Distances:
         body: Json = {"kb_id": kb_id, "query": wire.encode_rows(rows[None])[0], "context_id": context_id}
         if meta_filter is not None:
             body["meta_filter"] = _filter_text(meta_filter)
@@ -284,14 +305,14 @@ class XTraceIntegration:
         answer = await self._data("POST", wire.HAMMING, body, headers=headers, longest=self.max_answer_bytes)
         chunks, width = rows.shape
         try:
-            ids, products = await asyncio.to_thread(
+            distances = await asyncio.to_thread(
                 wire.unpack_distances, answer.body, answer.content_type, chunks=chunks, width=width
             )
         except InputError as error:
             raise answer.unexpected(str(error)) from None
         limits = body.get("range")
-        answer.check_ids(ids, None if limits is None else (limits[0], limits[1]))
-        return ids, products
+        answer.check_ids(distances.ids, None if limits is None else (limits[0], limits[1]))
+        return distances
 
     async def meta_search(
         self,

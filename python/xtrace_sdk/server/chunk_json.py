@@ -11,7 +11,7 @@ from xtrace_sdk.server.ciphertexts import encode_vector
 from xtrace_sdk.server.storage.base import ChunkField, Store, StoredChunk
 
 _PAGE = 256
-_STORED: dict[str, ChunkField] = {"chunk_content": "content", "index": "index"}
+_STORED: dict[str, ChunkField] = {"chunk_content": "content", "index": "index", wire.RECORD: "record"}
 
 
 class Fields:
@@ -37,6 +37,8 @@ class Fields:
             answer["chunk_content"] = chunk.content
         if chunk.vector is not None:
             answer["index"] = encode_vector(chunk.vector)
+        if chunk.record:
+            answer[wire.RECORD] = wire.encode_record(chunk.record)
         return answer
 
 

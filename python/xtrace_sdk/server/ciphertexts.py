@@ -72,18 +72,29 @@ def multiplier(n: int) -> _core.Multiplier:
 
 
 def decode_vectors(
-    index: Sequence[Sequence[str]], context: PublicContext | None, field: str
+    index: Sequence[Sequence[str]], records: Sequence[str | None], context: PublicContext | None, field: str
 ) -> list[Ciphertexts]:
-    """Base64 rows as callers send them -> vectors as they are stored. `field` is as in `wire.decode_rows`.
+    """Base64 rows and their records as callers send them -> vectors as they are stored.
 
-    Under an unknown context only the shape can be checked; the index checks the rest once it is known.
+    `field` names a row in messages, as in `wire.decode_rows`. Under an unknown context only the shape can be
+    checked; the index checks the rest once it is known.
     """
+    beside = [
+        wire.decode_record(record, f"{field.format(row=number)}.record") if record else b""
+        for number, record in enumerate(records)
+    ]
     if context is None:
-        return [_unchecked(row, field.format(row=number)) for number, row in enumerate(index)]
-    rows = decode_rows(index, context, field)
+        return [
+            _unchecked(row, record, f"{field.format(row=number)}.index")
+            for number, (row, record) in enumerate(zip(index, beside, strict=True))
+        ]
+    rows = decode_rows(index, context, f"{field}.index")
     size = rows.shape[1] * rows.shape[2]
     data = rows.tobytes()
-    return [Ciphertexts(context.chunks, data[at : at + size]) for at in range(0, len(data), size)]
+    return [
+        Ciphertexts(context.chunks, data[number * size : (number + 1) * size], record)
+        for number, record in enumerate(beside)
+    ]
 
 
 def decode_rows(index: Sequence[Sequence[str]], context: PublicContext, field: str) -> NDArray[np.uint8]:
@@ -96,7 +107,7 @@ def decode_rows(index: Sequence[Sequence[str]], context: PublicContext, field: s
     return rows
 
 
-def _unchecked(row: Sequence[str], field: str) -> Ciphertexts:
+def _unchecked(row: Sequence[str], record: bytes, field: str) -> Ciphertexts:
     if not 1 <= len(row) <= _MAX_CHUNKS:
         raise InputError(f"{field}: expected 1 to {_MAX_CHUNKS} ciphertexts, got {len(row)}")
     try:
@@ -106,7 +117,7 @@ def _unchecked(row: Sequence[str], field: str) -> Ciphertexts:
     if any(not one.strip(b"\0") for one in raw):
         raise InputError(f"{field}: a ciphertext is 0")
     width = max(len(one) for one in raw)
-    return Ciphertexts(len(raw), b"".join(one.ljust(width, b"\0") for one in raw))
+    return Ciphertexts(len(raw), b"".join(one.ljust(width, b"\0") for one in raw), record)
 
 
 def stored_rows(

@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from xtrace_sdk.records import as_table
 from xtrace_sdk.server.ciphertexts import stored_rows
 from xtrace_sdk.server.search import CiphertextIndex, Ids, Snapshot
 from xtrace_sdk.server.storage.base import Change, PublicContext, Store
@@ -112,5 +113,6 @@ def _apply(index: CiphertextIndex, context: PublicContext, change: Change) -> in
     """Returns the number of vectors that cannot be searched."""
     ids = np.array(change.ids, dtype=np.int64)
     good, rows = stored_rows(change.vectors, context)
-    index.replace(np.concatenate([change.removed, ids]), ids[good], rows)
+    table = as_table([vector.record for vector in change.vectors])[good]
+    index.replace(np.concatenate([change.removed, ids]), ids[good], rows, table)
     return int(ids.size - good.sum())

@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.records import LONGEST
 from xtrace_sdk.server.problems import location
 
 M = TypeVar("M", bound=BaseModel)
@@ -63,6 +64,13 @@ MetaFilter = Annotated[
 ]
 Projection = Listed[str] | None
 Index = Annotated[Listed[str], Field(description="base64 of each ciphertext, little-endian")]
+Record = Annotated[
+    str,
+    Field(
+        max_length=-(-LONGEST // 3) * 4,
+        description=f"base64 of at most {LONGEST} bytes, kept beside the vector and never looked into",
+    ),
+]
 
 
 _TEXT = {"type": "string", "pattern": r"^[^\x00]*$"}
@@ -116,6 +124,7 @@ class NewChunkBody(Body):
 
     chunk_content: Text
     index: Index
+    record: Record | None = None
     meta_data: Meta | None = None
     name: Text = ""
     key: ChunkKey | None = None
@@ -128,11 +137,15 @@ class ChunkUpdateBody(NewChunkBody):
 
 
 class ChunkPatchBody(Body):
-    """Fields to change; tags and facets may stand beside `meta_data`."""
+    """Fields to change; tags and facets may stand beside `meta_data`.
+
+    A new `index` comes with its own `record`, or without one.
+    """
 
     chunk_id: ChunkId
     chunk_content: Text | None = None
     index: Index | None = None
+    record: Record | None = None
     name: Text | None = None
     meta_data: MetaChange | None = None
     tag1: Text | None = None
@@ -269,6 +282,7 @@ class ChunkAnswer(BaseModel):
     key: str | None = None
     chunk_content: str | None = None
     index: list[str] | None = None
+    record: str | None = None
 
 
 class Page(BaseModel):

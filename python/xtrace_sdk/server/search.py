@@ -9,14 +9,16 @@ sees one state from beginning to end, whatever is written meanwhile, without a l
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk import _core
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.records import Table, joined, lengths
 
 # One call of the core costs a fixed 20 to 50 µs (the query's matrix, the threads), an append copies at most
 # one block: both are under one per cent at this size.
@@ -30,6 +32,14 @@ Rows = NDArray[np.uint8]
 class _Block:
     ids: Ids
     rows: Rows
+    records: Table
+
+    @property
+    def nbytes(self) -> int:
+        return self.ids.nbytes + self.rows.nbytes + self.records.nbytes
+
+    def __getitem__(self, at: slice | NDArray[Any]) -> _Block:
+        return _Block(self.ids[at], self.rows[at], self.records[at])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +49,15 @@ class Snapshot:
     ids: Ids
     _parts: tuple[tuple[_Block, NDArray[np.intp] | None], ...]
     _multiplier: _core.Multiplier
+
+    def records(self) -> Table:
+        """The table of records of `ids`."""
+        return joined(
+            [
+                block.records if selected is None else block.records[selected]
+                for block, selected in self._parts
+            ]
+        )
 
     def products(self, query: Rows, out: Rows | None = None) -> Iterator[Rows]:
         """query (chunks, width) -> its products with the rows of `ids`, in order, block by block.
@@ -60,7 +79,7 @@ class CiphertextIndex:
         n_squared: the public modulus squared.
         chunks: ciphertexts per row.
 
-    Memory: the ciphertexts' bytes plus eight bytes per id. Thread-safe.
+    Memory: the ciphertexts' and records' bytes plus eight bytes per id. Thread-safe.
     """
 
     def __init__(self, n_squared: int, chunks: int) -> None:
@@ -84,33 +103,30 @@ class CiphertextIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by ciphertexts and ids."""
-        return sum(block.ids.nbytes + block.rows.nbytes for block in self._blocks)
+        """Bytes held by ciphertexts, records and ids."""
+        return sum(block.nbytes for block in self._blocks)
 
     def __len__(self) -> int:
         return sum(block.ids.size for block in self._blocks)
 
-    def extend(self, ids: Ids, rows: Rows) -> None:
-        """Add rows (N, chunks, width) under ids (N,), in any order.
+    def extend(self, ids: Ids, rows: Rows, table: Table | None = None) -> None:
+        """Add rows (N, chunks, width) under ids (N,), in any order, with a table of records (N, W).
 
         Raises InputError for wrong shapes or dtypes, for an id that is there already and for one given twice;
         then nothing is added.
         """
-        ids, rows = self._checked(ids, rows)
-        with self._writing:
-            self._blocks = self._changed(np.empty(0, np.int64), ids, rows)
+        self.replace(np.empty(0, np.int64), ids, rows, table)
 
     def remove(self, ids: Ids) -> None:
         """Remove the rows under ids (N,). Unknown ids are left out."""
-        with self._writing:
-            self._blocks = self._changed(_checked_ids(ids), np.empty(0, np.int64), self._no_rows())
+        self.replace(ids, np.empty(0, np.int64), np.empty((0, self._chunks, self.width), np.uint8))
 
-    def replace(self, removed: Ids, ids: Ids, rows: Rows) -> None:
+    def replace(self, removed: Ids, ids: Ids, rows: Rows, table: Table | None = None) -> None:
         """`remove` and then `extend`, as one change: no search sees the state between."""
         removed = _checked_ids(removed)
-        ids, rows = self._checked(ids, rows)
+        new = self._checked(ids, rows, table)
         with self._writing:
-            self._blocks = self._changed(removed, ids, rows)
+            self._blocks = self._changed(removed, new)
 
     def distances(self, query: Rows, ids: Ids | None = None) -> tuple[Ids, Rows]:
         """query (chunks, width) times every row, or the rows under `ids`: (ids ascending, products).
@@ -129,7 +145,8 @@ class CiphertextIndex:
         """The present state, of every row or of the rows under `ids`."""
         blocks = self._blocks
         if ids is None:
-            return Snapshot(_joined(blocks), tuple((block, None) for block in blocks), self._multiplier)
+            ids = np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)])
+            return Snapshot(ids, tuple((block, None) for block in blocks), self._multiplier)
         wanted = np.unique(_checked_ids(ids))
         parts: list[tuple[_Block, NDArray[np.intp] | None]] = []
         found: list[Ids] = []
@@ -154,38 +171,40 @@ class CiphertextIndex:
             )
         return np.ascontiguousarray(query)
 
-    def _no_rows(self) -> Rows:
-        return np.empty((0, self._chunks, self.width), dtype=np.uint8)
-
-    def _checked(self, ids: Ids, rows: Rows) -> tuple[Ids, Rows]:
+    def _checked(self, ids: Ids, rows: Rows, table: Table | None) -> _Block:
+        """Ids ascending and distinct."""
         ids = _checked_ids(ids)
         expected = (ids.size, self._chunks, self.width)
         if rows.dtype != np.uint8 or rows.shape != expected:
             raise InputError(f"rows: expected uint8 {expected}, got {rows.dtype} {rows.shape}")
+        if table is None:
+            table = np.empty((ids.size, 0), np.uint8)
+        elif table.dtype != np.uint8 or table.ndim != 2 or len(table) != ids.size:
+            raise InputError(f"records: expected uint8 ({ids.size}, W), got {table.dtype} {table.shape}")
+        new = _Block(ids, rows, table)
         if ids.size > 1 and not (ids[1:] > ids[:-1]).all():
-            order = np.argsort(ids, kind="stable")
-            ids, rows = ids[order], rows[order]
-            twice = np.flatnonzero(ids[1:] == ids[:-1])
+            new = new[np.argsort(ids, kind="stable")]
+            twice = np.flatnonzero(new.ids[1:] == new.ids[:-1])
             if twice.size:
-                raise InputError(f"ids: {ids[twice[0]]} is given twice")
-        return ids, rows
+                raise InputError(f"ids: {new.ids[twice[0]]} is given twice")
+        return new
 
-    def _changed(self, removed: Ids, ids: Ids, rows: Rows) -> tuple[_Block, ...]:
-        """The sequence of blocks after a change; `ids` are ascending and distinct."""
+    def _changed(self, removed: Ids, new: _Block) -> tuple[_Block, ...]:
+        """The sequence of blocks after a change; the new ids are ascending and distinct."""
         blocks = self._blocks
         if not blocks:
-            return tuple(self._split([(ids, rows)]))
+            return tuple(self._split([new]))
         # A new id belongs to the last block that does not begin after it.
         begins = np.array([block.ids[0] for block in blocks])
-        new_at = np.clip(np.searchsorted(begins, ids, side="right") - 1, 0, None)
+        new_at = np.clip(np.searchsorted(begins, new.ids, side="right") - 1, 0, None)
         bounds = np.searchsorted(new_at, np.arange(len(blocks) + 1))
         removed = np.unique(removed)
         result: list[_Block] = []
-        open_parts: list[tuple[Ids, Rows]] = []
+        open_parts: list[_Block] = []
         open_rows = 0
         for number, block in enumerate(blocks):
-            new = slice(bounds[number], bounds[number + 1])
-            merged = self._merged(block, _within(block, removed), ids[new], rows[new])
+            here = new[bounds[number] : bounds[number + 1]]
+            merged = self._merged(block, _within(block, removed), here)
             # A changed block takes in the next one when both fit into one: blocks never crumble.
             if open_parts and open_rows + merged.ids.size > self._block_rows:
                 result.extend(self._split(open_parts, evenly=True))
@@ -193,46 +212,43 @@ class CiphertextIndex:
             if merged is block and not open_parts:
                 result.append(block)
             elif merged.ids.size:
-                open_parts.append((merged.ids, merged.rows))
+                open_parts.append(merged)
                 open_rows += merged.ids.size
         result.extend(self._split(open_parts))
         return tuple(result)
 
-    def _merged(self, block: _Block, removed: Ids, ids: Ids, rows: Rows) -> _Block:
+    def _merged(self, block: _Block, removed: Ids, new: _Block) -> _Block:
         """`block` itself when nothing changes, else a block of any size."""
-        kept_ids, kept_rows = block.ids, block.rows
+        kept = block
         if removed.size:
-            keep = np.isin(kept_ids, removed, assume_unique=True, invert=True)
+            keep = np.isin(block.ids, removed, assume_unique=True, invert=True)
             if not keep.all():
-                kept_ids, kept_rows = kept_ids[keep], kept_rows[keep]
-        if not ids.size:
-            return block if kept_ids is block.ids else _Block(kept_ids, kept_rows)
-        both = np.concatenate([kept_ids, ids])
-        all_rows = np.concatenate([kept_rows, rows])
-        if kept_ids.size and ids[0] <= kept_ids[-1]:
-            order = np.argsort(both, kind="stable")
-            both = both[order]
-            twice = np.flatnonzero(both[1:] == both[:-1])
+                kept = block[keep]
+        if not new.ids.size:
+            return kept
+        both = _joined([kept, new])
+        if kept.ids.size and new.ids[0] <= kept.ids[-1]:
+            both = both[np.argsort(both.ids, kind="stable")]
+            twice = np.flatnonzero(both.ids[1:] == both.ids[:-1])
             if twice.size:
-                raise InputError(f"ids: {both[twice[0]]} is in the index already")
-            all_rows = all_rows[order]
-        return _Block(both, all_rows)
+                raise InputError(f"ids: {both.ids[twice[0]]} is in the index already")
+        return both
 
-    def _split(self, parts: list[tuple[Ids, Rows]], *, evenly: bool = False) -> Iterator[_Block]:
+    def _split(self, parts: list[_Block], *, evenly: bool = False) -> Iterator[_Block]:
         """Blocks of at most `_block_rows` rows, each owning its memory; full ones first unless `evenly`."""
         if not parts:
             return
-        ids = np.concatenate([part[0] for part in parts])
-        rows = np.concatenate([part[1] for part in parts])
-        size = self._block_rows
+        whole = _joined(parts)
+        count, size = whole.ids.size, self._block_rows
         if evenly:
-            size = -(-ids.size // -(-ids.size // size))
-        for at in range(0, ids.size, size):
-            piece = slice(at, at + size)
-            whole = ids.size <= size
-            block = _Block(ids if whole else ids[piece].copy(), rows if whole else rows[piece].copy())
-            block.ids.setflags(write=False)
-            block.rows.setflags(write=False)
+            size = -(-count // -(-count // size))
+        for at in range(0, count, size):
+            block = whole
+            if count > size:
+                piece = whole[at : at + size]
+                block = _Block(piece.ids.copy(), piece.rows.copy(), _narrowed(piece.records))
+            for array in (block.ids, block.rows, block.records):
+                array.setflags(write=False)
             yield block
 
 
@@ -248,5 +264,16 @@ def _within(block: _Block, ids: Ids) -> Ids:
     return ids[low : np.searchsorted(ids, block.ids[-1], side="right")]
 
 
-def _joined(blocks: tuple[_Block, ...]) -> Ids:
-    return np.concatenate([np.empty(0, np.int64), *(block.ids for block in blocks)])
+def _joined(blocks: Sequence[_Block]) -> _Block:
+    """The blocks one after the other, in memory of their own."""
+    return _Block(
+        np.concatenate([block.ids for block in blocks]),
+        np.concatenate([block.rows for block in blocks]),
+        joined([block.records for block in blocks]).copy(),
+    )
+
+
+def _narrowed(table: Table) -> Table:
+    """A copy no wider than its longest record needs."""
+    longest = int(lengths(table).max(initial=0))
+    return table[:, : longest + 1 if longest else 0].copy()

@@ -105,7 +105,9 @@ def _checked_patches(bodies: Sequence[ChunkPatchBody], context: PublicContext | 
         changes = patch_changes(one, field)
         vector = None
         if one.index is not None:
-            vector = decode_vectors([one.index], context, f"{field}.index")[0]
+            vector = decode_vectors([one.index], [one.record], context, field)[0]
+        elif one.record is not None:
+            raise InputError(f"{field}.record: belongs to an index, which is missing")
         patches.append(
             ChunkPatch(
                 one.chunk_id,
@@ -175,7 +177,9 @@ async def _new_chunks(
 def _checked_chunks(
     bodies: Sequence[NewChunkBody], context: PublicContext | None, field: str
 ) -> list[NewChunk]:
-    vectors = decode_vectors([one.index for one in bodies], context, field + "[{row}].index")
+    vectors = decode_vectors(
+        [one.index for one in bodies], [one.record for one in bodies], context, field + "[{row}]"
+    )
     _distinct([one.key for one in bodies if one.key is not None], field, "key")
     return [
         NewChunk(

@@ -51,7 +51,8 @@ _BINARY = {
 async def compute_hamming(request: Request, caller: ApiCaller, server: ServicesNow) -> StreamingResponse:
     """Encrypted Hamming distances: msgpack, or columns for callers that accept them.
 
-    `meta_filter` and `range` limit the candidates; without them every chunk under the context is one.
+    `meta_filter` and `range` limit the candidates; without them every chunk under the context is one. A row
+    of a chunk that has a record holds it as third element, or column.
     """
     _, body = await read_body(request, HammingBody)
     access = await caller.may(wire.READ, body.kb_id)
@@ -69,10 +70,12 @@ async def compute_hamming(request: Request, caller: ApiCaller, server: ServicesN
     chunks, width = query.shape
     products = snapshot.products(query)
     if wire.COLUMNS in request.headers.get("accept", ""):
-        pieces, kind = wire.pack_columns(snapshot.ids, chunks, width, products), wire.COLUMNS
+        pieces = wire.pack_columns(snapshot.ids, chunks, width, products, snapshot.records())
+        kind = wire.COLUMNS
     else:
         blocks = _with_ids(snapshot, products)
-        pieces, kind = wire.pack_distances(snapshot.ids.size, chunks, width, blocks), wire.MSGPACK
+        pieces = wire.pack_distances(snapshot.ids.size, chunks, width, blocks, snapshot.records())
+        kind = wire.MSGPACK
     return StreamingResponse(pieces, media_type=kind, headers={"Vary": "Accept"})
 
 

@@ -17,7 +17,7 @@ from xtrace_sdk.server.filters import Filter
 from xtrace_sdk.server.metadata import Meta
 
 Ids = NDArray[np.int64]
-ChunkField = Literal["content", "index"]
+ChunkField = Literal["content", "index", "record"]
 SortField = Literal["chunk_id", "name", "tag1", "tag2", "tag3", "tag4", "tag5", "created_at"]
 
 
@@ -101,10 +101,14 @@ class PublicContext:
 
 @dataclass(frozen=True, slots=True)
 class Ciphertexts:
-    """The ciphertexts of one vector: `count` of equal width, one after the other in `data`."""
+    """The ciphertexts of one vector: `count` of equal width, one after the other in `data`.
+
+    `record` is what the caller stores beside them, unread; empty if nothing.
+    """
 
     count: int
     data: bytes
+    record: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class ChunkPatch:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A chunk as stored. `content` and `vector` are None when they were not asked for."""
+    """A chunk as stored. `content`, `vector` and `record` are None when they were not asked for."""
 
     id: int
     name: str
@@ -139,6 +143,7 @@ class StoredChunk:
     meta: Meta
     content: str | None
     vector: Ciphertexts | None
+    record: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

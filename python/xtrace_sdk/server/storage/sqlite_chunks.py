@@ -187,17 +187,24 @@ def fetch(
     kb = kb_number(db, org_id, kb_id)
     content = "c.content" if "content" in fields else "NULL"
     vector = "v.ciphertexts, v.data" if "index" in fields else "NULL, NULL"
-    join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id" if "index" in fields else ""
+    record = "v.record" if "record" in fields else "NULL"
+    join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id" if fields & {"index", "record"} else ""
     rows = db.execute(
-        f"SELECT c.id, c.name, c.key, c.meta, {content}, {vector} FROM chunks AS c {join} "
+        f"SELECT c.id, c.name, c.key, c.meta, {content}, {vector}, {record} FROM chunks AS c {join} "
         "WHERE c.kb = ? AND c.id IN (SELECT value FROM json_each(?))",
         (kb, json.dumps(list(ids))),
     )
     return {
         chunk_id: StoredChunk(
-            chunk_id, name, key, json.loads(meta), text, None if data is None else Ciphertexts(count, data)
+            chunk_id,
+            name,
+            key,
+            json.loads(meta),
+            text,
+            None if data is None else Ciphertexts(count, data),
+            record,
         )
-        for chunk_id, name, key, meta, text, count, data in rows
+        for chunk_id, name, key, meta, text, count, data, record in rows
     }
 
 
@@ -270,10 +277,12 @@ def changes(db: sqlite3.Connection, org_id: str, kb_id: str, context_id: str, si
         which = "WHERE kb = ? AND context = ? AND seq > ?"
     else:  # everything: along the primary key, not through the index on seq
         which = "WHERE kb = ? AND +context = ? AND +seq > ?"
-    rows = db.execute(f"SELECT id, ciphertexts, data FROM vectors {which} ORDER BY id", (kb, context, since))
+    rows = db.execute(
+        f"SELECT id, ciphertexts, data, record FROM vectors {which} ORDER BY id", (kb, context, since)
+    )
     while page := rows.fetchmany(_PAGE):
-        ids = [chunk_id for chunk_id, _, _ in page]
-        yield Change(sequence, _NO_IDS, ids, [Ciphertexts(count, data) for _, count, data in page])
+        ids = [chunk_id for chunk_id, *_ in page]
+        yield Change(sequence, _NO_IDS, ids, [Ciphertexts(*vector) for _, *vector in page])
 
 
 def _begin(db: sqlite3.Connection, org_id: str, kb_id: str) -> _Kb:
@@ -368,9 +377,9 @@ def _add_vectors(
     db: sqlite3.Connection, kb: _Kb, context: int, ids: Sequence[int], vectors: Sequence[Ciphertexts]
 ) -> None:
     db.executemany(
-        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
-            (kb.no, chunk_id, context, kb.seq, vector.count, vector.data)
+            (kb.no, chunk_id, context, kb.seq, vector.count, vector.data, vector.record)
             for chunk_id, vector in zip(ids, vectors, strict=True)
         ),
     )
