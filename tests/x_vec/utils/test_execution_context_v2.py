@@ -182,13 +182,13 @@ def test_subkeys_differ_by_label_epoch_and_context(one, context):
 
 def test_every_flipped_bit_is_refused(one, provider):
     """All bits of the file; of the salt's, which cost a derivation each, every sixteenth (all of them with
-    XTRACE_ALL_BITS=1)."""
+    LONG_TESTS=1)."""
     content = one.serialize_exec_context().encode()
     assert opened(parse_object(content), provider) == one
     salt = json.loads(content)["wrapped_key"].encode()
     first = content.index(salt)
     slow = range(first, first + len(salt))
-    step = 1 if os.environ.get("XTRACE_ALL_BITS") == "1" else 16
+    step = 1 if os.environ.get("LONG_TESTS") == "1" else 16
     tried = skipped = 0
     for bit in range(8 * len(content)):
         at, mask = bit // 8, 1 << bit % 8
