@@ -116,6 +116,23 @@ def test_columns_round_trip(rows: np.ndarray, size: int) -> None:
     assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
 
 
+@given(batches, st.integers(1, 60), st.integers(1, 4))
+def test_columns_are_read_while_they_arrive(rows: np.ndarray, size: int, fewest: int) -> None:
+    count, chunks, width = rows.shape
+    ids = ids_for(rows)
+    whole = b"".join(wire.pack_columns(ids, chunks, width, [rows]))
+    reader, body = wire.ColumnsReader(chunks, width), bytearray()
+    taken: list[wire.Distances] = []
+    for at in range(0, len(whole), size):
+        body += whole[at : at + size]
+        taken.append(reader.take(body, fewest))
+        got = sum(len(block[0]) for block in taken)
+        assert len(taken[-1][0]) >= fewest or got == count or not len(taken[-1][0])
+    reader.finish(body)
+    assert np.array_equal(np.concatenate([block[0] for block in taken]), ids)
+    assert np.array_equal(np.concatenate([block[1] for block in taken]), rows)
+
+
 def test_columns_by_hand() -> None:
     rows = np.array([[[1, 2]], [[3, 4]]], dtype=np.uint8)
     body = b"".join(wire.pack_columns(np.array([5, 6]), 1, 2, [rows]))

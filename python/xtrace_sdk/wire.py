@@ -335,14 +335,9 @@ def _msgpack_entries(body: bytes, chunks: int) -> Iterator[list[Any]]:
 
 
 def _unpack_columns(body: bytes, chunks: int, width: int) -> Distances:
-    if len(body) < _COLUMNS_HEADER or body[:4] != _COLUMNS_MAGIC:
+    if len(body) < _COLUMNS_HEADER:
         raise InputError("distances: not a columnar answer")
-    sent_chunks, sent_width, wide = (int(value) for value in np.frombuffer(body, "<u4", 3, offset=4))
-    count = int(np.frombuffer(body, "<u8", 1, offset=16)[0])
-    if (sent_chunks, sent_width) != (chunks, width):
-        raise InputError(
-            f"distances: {sent_chunks} ciphertexts of {sent_width} bytes a row, expected {chunks} of {width}"
-        )
+    wide, count = _columns_header(body[:_COLUMNS_HEADER], chunks, width)
     records_at = _COLUMNS_HEADER + 8 * count
     rows_at = records_at + wide * count
     if len(body) != rows_at + count * chunks * width:
@@ -357,6 +352,69 @@ def _unpack_columns(body: bytes, chunks: int, width: int) -> Distances:
         raise InputError("distances: a record has a wrong length")
     rows = np.frombuffer(body, np.uint8, offset=rows_at) if count else none
     return Distances(ids, rows.reshape(count, chunks, width), table)
+
+
+def _columns_header(header: bytes | bytearray, chunks: int, width: int) -> tuple[int, int]:
+    """(width of the table of records, number of rows) that a header of columns announces."""
+    if header[:4] != _COLUMNS_MAGIC:
+        raise InputError("distances: not a columnar answer")
+    sent_chunks, sent_width, wide = (int(value) for value in np.frombuffer(header, "<u4", 3, offset=4))
+    if (sent_chunks, sent_width) != (chunks, width):
+        raise InputError(
+            f"distances: {sent_chunks} ciphertexts of {sent_width} bytes a row, expected {chunks} of {width}"
+        )
+    return wide, int(np.frombuffer(header, "<u8", 1, offset=16)[0])
+
+
+class ColumnsReader:
+    """Reads columns of rows (chunks, width) while they arrive; ids and records come before the first row."""
+
+    def __init__(self, chunks: int, width: int) -> None:
+        self._shape = chunks, width
+        self._header: tuple[int, int] | None = None
+        self._ids = np.empty(0, np.int64)
+        self._records: Table | None = None
+        self._taken = 0
+
+    def take(self, body: bytearray, fewest: int) -> Distances:
+        """Remove what is whole from the front of `body` and return its M rows.
+
+        M is 0, or at least `fewest`, or all that is left to come. Raises InputError for anything but columns,
+        and for ids that do not ascend.
+        """
+        chunks, width = self._shape
+        if self._header is None and len(body) >= _COLUMNS_HEADER:
+            self._header = _columns_header(_cut(body, _COLUMNS_HEADER), chunks, width)
+        if self._header is not None and self._records is None:
+            wide, count = self._header
+            if len(body) >= (8 + wide) * count:
+                self._ids = np.frombuffer(_cut(body, 8 * count), "<i8").astype(np.int64)
+                table = np.frombuffer(_cut(body, wide * count), np.uint8)
+                self._records = table.reshape(count, wide if count else 0)
+                if (np.diff(self._ids, prepend=-1) <= 0).any():
+                    raise InputError("distances: the chunk ids do not ascend")
+                if malformed(self._records):
+                    raise InputError("distances: a record has a wrong length")
+        first, left = self._taken, len(self._ids) - self._taken
+        ready = min(left, len(body) // (chunks * width))
+        if ready < min(fewest, left):
+            ready = 0
+        self._taken = end = first + ready
+        raw = _cut(body, ready * chunks * width)
+        records = np.empty((0, 0), np.uint8) if self._records is None else self._records[first:end]
+        return Distances(self._ids[first:end], _as_rows(raw, ready, chunks, width), records)
+
+    def finish(self, body: bytearray) -> None:
+        """Raises InputError unless every row was taken and nothing is left in `body`."""
+        if self._records is None or self._taken < len(self._ids) or body:
+            raise InputError(f"distances: truncated, or longer than it says, after {self._taken} rows")
+
+
+def _cut(body: bytearray, size: int) -> bytearray:
+    """Remove the first `size` bytes of `body` and return them."""
+    front = body[:size]
+    del body[:size]
+    return front
 
 
 def _unpack_fixed(body: bytes, chunks: int, width: int) -> Distances | None:

@@ -14,6 +14,7 @@ from xtrace_sdk.integrations.errors import (
     MissingAdminKeyError,
     MissingApiKeyError,
     MissingFieldError,
+    NotFoundError,
     UnexpectedAnswerError,
     WrongTypeError,
 )
@@ -493,7 +494,7 @@ async def test_answer_that_is_no_list_of_distances(recorder, client, body, conte
         await client.compute_hamming_distances_array(np.ones((1, 8), np.uint8), "CTX", "KB")
 
 
-@pytest.mark.parametrize("limits", [[1], [1, 2, 3], [3, 1], [1.0, 2], ["1", 2], [True, 2]])
+@pytest.mark.parametrize("limits", [[1], [1, 2, 3], [3, 1], [1.0, 2], ["1", 2], [True, 2], 5, "12", {1, 2}])
 async def test_malformed_range(recorder, client, limits):
     with pytest.raises(InputError, match="range"):
         await client.compute_hamming_distances([1], "CTX", "KB", range=limits)
@@ -502,8 +503,9 @@ async def test_malformed_range(recorder, client, limits):
 
 async def test_range_of_one_chunk(recorder, client):
     recorder.say(b"\x90", Content_Type="application/x-msgpack")
-    await client.compute_hamming_distances([1], "CTX", "KB", range=(4, 4))
-    assert recorder.asked[0].json["range"] == [4, 4]
+    for limits in ((4, 4), np.array([4, 4]), range(4, 6)):
+        await client.compute_hamming_distances([1], "CTX", "KB", range=limits)
+    assert [asked.json["range"] for asked in recorder.asked] == [[4, 4], [4, 4], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -512,6 +514,30 @@ async def test_range_of_one_chunk(recorder, client):
 async def test_malformed_query(client, query):
     with pytest.raises(InputError, match="query: expected uint8"):
         await client.compute_hamming_distances_array(query, "CTX", "KB")
+
+
+@pytest.mark.parametrize("wrong", [{"tag1": object()}, {"tag1": {1, 2}}, {"chunk_id": float("nan")}])
+async def test_filter_that_json_cannot_hold(recorder, client, wrong):
+    for call in (
+        client.compute_hamming_distances([1], "CTX", "KB", wrong),
+        client.meta_search("KB", wrong, "CTX"),
+        client.meta_search_paginated("KB", "CTX", wrong),
+        client.delete_chunks_by_meta("KB", "CTX", wrong),
+    ):
+        with pytest.raises(InputError):
+            await call
+    assert recorder.asked == []
+
+
+async def test_updates_are_counted_when_one_fails(recorder, client):
+    recorder.say({"updated_count": 1})
+    recorder.say({"message": "no such chunk"}, 404)
+    client.batch_size = 1
+    updates = [{"chunk_content": b"QQ==", "chunk_id": number} for number in (1, 2, 3)]
+    with pytest.raises(NotFoundError) as caught:
+        await client.update_chunks([[1], [2], [3]], updates, "CTX", "KB")
+    assert caught.value.__notes__ == ["1 of 3 chunks were updated"]
+    assert len(recorder.asked) == 2
 
 
 async def test_filter_that_is_not_json(client):

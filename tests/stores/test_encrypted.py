@@ -159,17 +159,17 @@ class Liar(XTraceIntegration):
             chunks[0]["chunk_content"] = chunks[0]["chunk_content"][:-8]
         return chunks
 
-    async def compute_hamming_distances_array(self, query, context_id, kb_id, meta_filter=None, *rest):
+    async def compute_hamming_distances_blocks(self, query, context_id, kb_id, meta_filter=None, *rest):
         if self.lie == "ignored filter":
             meta_filter = None
-        found, rows = await super().compute_hamming_distances_array(
+        found, rows, records = await self.compute_hamming_distances_with_records(
             query, context_id, kb_id, meta_filter, *rest
         )
         if self.lie == "renumbered rows":
             found = found[::-1].copy()
         elif self.lie == "one row for all":
             rows = np.repeat(rows[:1], len(rows), axis=0)
-        return found, rows
+        yield found, rows, records
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ are ignored, ``SSL_CERT_FILE`` and the system's proxies are honoured, and loopba
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import ssl
 import time
@@ -18,13 +17,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final, cast
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from xtrace_sdk import wire
-from xtrace_sdk.errors import ConfigurationError
+from xtrace_sdk.addresses import proxy_for
 from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
 from xtrace_sdk.integrations.errors import (
     AnswerTimeoutError,
@@ -55,6 +53,19 @@ class Traffic:
     sent: int = 0
     received: int = 0
     seconds: float = 0.0
+
+
+class Arriving:
+    """The body of a successful answer while it arrives; whoever reads it may take bytes from its front.
+
+    `head` is the answer without a body, None before the first byte. A request that is tried again begins
+    again, with another `head`. `news` is set whenever something has changed.
+    """
+
+    def __init__(self) -> None:
+        self.head: Answer | None = None
+        self.content = bytearray()
+        self.news = asyncio.Event()
 
 
 class Transport:
@@ -110,8 +121,11 @@ class Transport:
         body: bytes | None = None,
         repeatable: bool,
         longest: int = LONGEST_JSON,
+        arriving: Arriving | None = None,
     ) -> Answer:
         """Send a request and read the whole answer, which may have `longest` bytes.
+
+        With `arriving` the body is there while it comes, and what was taken is missing from the answer's.
 
         `repeatable` says that sending it twice does no harm; only then is it sent again after a lost
         connection, silence or a 5xx. Refused connections and 429 are tried again in any case. Raises
@@ -121,7 +135,7 @@ class Transport:
         while True:
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
             try:
-                return await self._once(method, url, headers, body, longest)
+                return await self._once(method, url, headers, body, longest, arriving)
             except ResponseError as error:
                 limited = isinstance(error, RateLimitError)
                 if attempt >= self.retries or not (limited or (repeatable and error.status in _REPEAT_ON)):
@@ -141,7 +155,13 @@ class Transport:
             await asyncio.sleep(pause)
 
     async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, longest: int
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        longest: int,
+        arriving: Arriving | None,
     ) -> Answer:
         address = URL(url, encoded=True)
         session = await self.open()
@@ -158,10 +178,15 @@ class Transport:
                     headers=headers,
                     data=body,
                     allow_redirects=False,
-                    proxy=_proxy(address),
+                    proxy=proxy_for(url),
                     ssl=_tls() if address.scheme == "https" else True,
                 ) as response:
-                    content = await _content(response, limit, self.timeout, longest)
+                    if arriving is not None and 200 <= response.status < 300:
+                        arriving.content = bytearray()
+                        arriving.head = _answer(method, url, response, b"")
+                    else:
+                        arriving = None
+                    content = await self._content(response, limit, longest, arriving)
         except TimeoutError as error:  # aiohttp's time limits are TimeoutErrors too
             raise _silent(address, self.timeout) from error
         except aiohttp.ClientConnectorError as error:
@@ -181,31 +206,43 @@ class Transport:
             raise UnexpectedAnswerError(
                 method, url, response.status, f"the answer is longer than {longest} bytes", None
             )
-        self.traffic.received += len(content)
         return _checked(method, url, response, content)
 
+    async def _content(
+        self,
+        response: aiohttp.ClientResponse,
+        limit: asyncio.Timeout,
+        longest: int,
+        arriving: Arriving | None,
+    ) -> bytes | None:
+        """The body, None when longer than `longest` bytes; `limit` moves on while enough of it arrives."""
+        # One growing buffer: `read()` would collect pieces and join them, holding a large answer twice.
+        content = bytearray() if arriving is None else arriving.content
+        received = 0
+        begin = asyncio.get_running_loop().time()
+        limit.reschedule(begin + self.timeout)
+        async for piece in response.content.iter_any():
+            content += piece
+            received += len(piece)
+            self.traffic.received += len(piece)
+            if received > longest:
+                return None
+            if arriving is not None:
+                arriving.news.set()
+            limit.reschedule(begin + self.timeout + received / _SLOWEST)
+        return cast("bytes", content)  # read like bytes everywhere, and never changed
 
-async def _content(
-    response: aiohttp.ClientResponse, limit: asyncio.Timeout, silence: float, longest: int
-) -> bytes | None:
-    """The body, None when it is longer than `longest` bytes; `limit` moves on while enough of it arrives."""
-    # One growing buffer: `read()` would collect pieces and join them, holding a large answer twice.
-    content = bytearray()
-    begin = asyncio.get_running_loop().time()
-    limit.reschedule(begin + silence)
-    async for piece in response.content.iter_any():
-        content += piece
-        if len(content) > longest:
-            return None
-        limit.reschedule(begin + silence + len(content) / _SLOWEST)
-    return cast("bytes", content)  # read like bytes everywhere, and never changed
+
+def _answer(method: str, url: str, response: aiohttp.ClientResponse, content: bytes) -> Answer:
+    request_id = response.headers.get(wire.REQUEST_ID_HEADER)
+    return Answer(method, url, response.status, response.content_type, content, request_id)
 
 
 def _checked(method: str, url: str, response: aiohttp.ClientResponse, content: bytes) -> Answer:
     request_id = response.headers.get(wire.REQUEST_ID_HEADER)
     status = response.status
     if 200 <= status < 300:
-        return Answer(method, url, status, response.content_type, content, request_id)
+        return _answer(method, url, response, content)
     if status < 400:
         target = response.headers.get("Location", "nowhere")[:200]
         raise UnexpectedAnswerError(
@@ -227,39 +264,9 @@ def _checked(method: str, url: str, response: aiohttp.ClientResponse, content: b
     raise error
 
 
-def check_base_url(url: str, name: str) -> str:
-    """`url` without trailing slashes. Raises ConfigurationError unless it is http or https with a host."""
-    try:
-        parsed = URL(url)
-        valid = parsed.scheme in ("http", "https") and bool(parsed.host) and not parsed.query_string
-    except (ValueError, TypeError):
-        valid = False
-    if not valid:
-        raise ConfigurationError(f"{name}: expected http://HOST[:PORT] or https://HOST[:PORT]")
-    return url.rstrip("/")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether `host` names this machine's loopback interface."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
 @cache
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
-
-
-def _proxy(address: URL) -> str | None:
-    host = address.host or ""
-    if is_loopback(host):
-        return None
-    proxy = getproxies().get(address.scheme)
-    return proxy if proxy and proxy.startswith("http") and not proxy_bypass(host) else None
 
 
 def _silent(address: URL, seconds: float) -> AnswerTimeoutError:

@@ -11,7 +11,7 @@ import json
 import os
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -22,8 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk import wire
-from xtrace_sdk.errors import ConfigurationError, InputError, KeyMismatchError
+from xtrace_sdk.addresses import base_url
+from xtrace_sdk.errors import InputError, KeyMismatchError
+from xtrace_sdk.integrations import distances
 from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
+from xtrace_sdk.integrations.arguments import (
+    Json,
+    MetaFilter,
+    checked_id,
+    filter_object,
+    filter_text,
+    hamming_request,
+    header_value,
+    id_groups,
+)
 from xtrace_sdk.integrations.errors import (
     MissingAdminKeyError,
     MissingApiKeyError,
@@ -31,18 +43,14 @@ from xtrace_sdk.integrations.errors import (
     NotFoundError,
     WrongTypeError,
 )
-from xtrace_sdk.integrations.transport import Traffic, Transport, check_base_url
+from xtrace_sdk.integrations.transport import Arriving, Traffic, Transport
 from xtrace_sdk.integrations.uploads import Batch, Index, UploadReport, batches, ciphertext_rows, in_order
 
 API_URL: Final = "https://api.production.xtrace.ai"
 ADMIN_API_URL: Final = "https://api.xtrace.ai/api"
 
 _CONCURRENT_REQUESTS: Final = 4
-_LONGEST_QUERY: Final = 6000  # characters of ids in one address: with the rest it stays below 8190
 _ACCEPT_DISTANCES: Final = f"{wire.COLUMNS}, {wire.MSGPACK};q=0.9, {wire.JSON};q=0.1"
-
-MetaFilter = str | Mapping[str, Any] | list[Any]
-Json = dict[str, Any]
 
 
 class XTraceIntegration:
@@ -68,18 +76,18 @@ class XTraceIntegration:
         retries: int = 3,
         max_answer_bytes: int = 4 << 30,
     ) -> None:
-        self.org_id = _id(org_id, "org_id")
-        self.api_url = check_base_url(api_url, "api_url")
+        self.org_id = checked_id(org_id, "org_id")
+        self.api_url = base_url(api_url, "api_url")
         own_admin = ADMIN_API_URL if self.api_url == API_URL else self.api_url
-        self.admin_api_url = check_base_url(
+        self.admin_api_url = base_url(
             admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or own_admin, "admin_api_url"
         )
         key = api_key or os.environ.get("XTRACE_API_KEY")
         if not key:
             raise MissingApiKeyError("api_key: give one or set XTRACE_API_KEY")
-        self.api_key = _header_value(key, "api_key")
+        self.api_key = header_value(key, "api_key")
         admin = admin_key or os.environ.get("XTRACE_ADMIN_KEY")
-        self.admin_key = _header_value(admin, "admin_key") if admin else None
+        self.admin_key = header_value(admin, "admin_key") if admin else None
         self.batch_size = 500
         self.max_answer_bytes = max_answer_bytes
         self._transport = Transport(timeout=timeout, retries=retries, connections=50)
@@ -130,8 +138,8 @@ class XTraceIntegration:
 
         The items of ``index`` and ``record``, where there is one, are bytes.
         """
-        fields = [("kb_id", _id(kb_id, "kb_id")), *(("projection", name) for name in projection or ())]
-        jobs = (partial(self._fetch, ids, fields) for ids in _id_groups(chunk_ids))
+        fields = [("kb_id", checked_id(kb_id, "kb_id")), *(("projection", name) for name in projection or ())]
+        jobs = (partial(self._fetch, ids, fields) for ids in id_groups(chunk_ids))
         return [chunk for group in await in_order(jobs, _CONCURRENT_REQUESTS) for chunk in group]
 
     async def _fetch(self, ids: list[tuple[str, str]], fields: list[tuple[str, str]]) -> list[Json]:
@@ -213,21 +221,25 @@ class XTraceIntegration:
 
         Raises MissingFieldError when a chunk has none.
         """
-        made = list(
-            batches(chunk_updates, ciphertext_rows(index_updates), update=True, max_count=self.batch_size)
-        )
-        answers = []
-        for chunks in made:
-            body = {"kb_id": kb_id, "chunk_updates": chunks, "context_id": context_id}
-            answers.append((await self._data("PUT", wire.CHUNKS, body)).object())
+        rows = ciphertext_rows(index_updates)
+        answers: list[Json] = []
+        updated = 0
+        try:
+            for chunks in batches(chunk_updates, rows, update=True, max_count=self.batch_size):
+                body = {"kb_id": kb_id, "chunk_updates": chunks, "context_id": context_id}
+                answers.append((await self._data("PUT", wire.CHUNKS, body)).object())
+                updated += len(chunks)
+        except Exception as error:
+            error.add_note(f"{updated} of {len(chunk_updates)} chunks were updated")
+            raise
         return answers
 
     async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> Json:
         """Delete chunks by id; absent ids are ignored. Has ``deleted_count``."""
         answer: Json = {}
         deleted = 0
-        for ids in _id_groups(chunk_ids) or [[]]:
-            query = [("kb_id", _id(kb_id, "kb_id")), *ids]
+        for ids in id_groups(chunk_ids) or [[]]:
+            query = [("kb_id", checked_id(kb_id, "kb_id")), *ids]
             received = await self._data("DELETE", wire.CHUNKS, query=query)
             answer = received.object()
             deleted += received.count("deleted_count")
@@ -282,9 +294,35 @@ class XTraceIntegration:
         range: Sequence[int] | None = None,  # noqa: A002 - the documented name
     ) -> wire.Distances:
         """As `compute_hamming_distances_array`, with the rows' records (a table of `xtrace_sdk.records`)."""
-        if query.dtype != np.uint8 or query.ndim != 2:
-            raise InputError(f"query: expected uint8 (chunks, width), got {query.dtype} {query.shape}")
         return await self._distances(query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES)
+
+    def compute_hamming_distances_blocks(
+        self,
+        query: NDArray[np.uint8],
+        context_id: str,
+        kb_id: str,
+        meta_filter: MetaFilter | None = None,
+        range: Sequence[int] | None = None,  # noqa: A002 - the documented name
+    ) -> AsyncGenerator[wire.Distances]:
+        """As `compute_hamming_distances_with_records`, in blocks, while the answer still arrives.
+
+        Ids ascend, from block to block too, and each comes once. An error may come after the first blocks.
+        """
+        body, headers, limits = hamming_request(
+            query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES
+        )
+        arriving = Arriving()
+        request = partial(
+            self._data,
+            "POST",
+            wire.HAMMING,
+            body,
+            headers=headers,
+            longest=self.max_answer_bytes,
+            arriving=arriving,
+        )
+        chunks, width = query.shape
+        return distances.blocks(request, arriving, chunks, width, limits)
 
     async def _distances(
         self,
@@ -295,24 +333,10 @@ class XTraceIntegration:
         id_range: Sequence[int] | None,
         accept: str,
     ) -> wire.Distances:
-        body: Json = {"kb_id": kb_id, "query": wire.encode_rows(rows[None])[0], "context_id": context_id}
-        if meta_filter is not None:
-            body["meta_filter"] = _filter_text(meta_filter)
-        if id_range is not None:
-            body["range"] = _id_range(id_range)
-        # Ciphertexts do not compress: asking for it would only cost time.
-        headers = {"Accept": accept, "Accept-Encoding": "identity"}
+        body, headers, limits = hamming_request(rows, context_id, kb_id, meta_filter, id_range, accept)
         answer = await self._data("POST", wire.HAMMING, body, headers=headers, longest=self.max_answer_bytes)
         chunks, width = rows.shape
-        try:
-            distances = await asyncio.to_thread(
-                wire.unpack_distances, answer.body, answer.content_type, chunks=chunks, width=width
-            )
-        except InputError as error:
-            raise answer.unexpected(str(error)) from None
-        limits = body.get("range")
-        answer.check_ids(distances.ids, None if limits is None else (limits[0], limits[1]))
-        return distances
+        return await asyncio.to_thread(distances.unpacked, answer, chunks, width, limits)
 
     async def meta_search(
         self,
@@ -323,7 +347,7 @@ class XTraceIntegration:
         projection: Sequence[str] | None = None,
     ) -> list[Json]:
         """All chunks whose metadata matches; with `return_content` also their encrypted contents."""
-        body: Json = {"kb_id": kb_id, "meta_filter": _filter_text(meta_filter), "context_id": context_id}
+        body: Json = {"kb_id": kb_id, "meta_filter": filter_text(meta_filter), "context_id": context_id}
         if projection:
             body["projection"] = list(projection)
         if return_content:
@@ -351,7 +375,7 @@ class XTraceIntegration:
             "sort_by": sort_by,
         }
         if meta_filter is not None:
-            body["meta_filter"] = _filter_object(meta_filter)
+            body["meta_filter"] = filter_object(meta_filter)
         if projection:
             body["projection"] = list(projection)
         if limit is not None:
@@ -367,7 +391,7 @@ class XTraceIntegration:
         body = {
             "kb_id": kb_id,
             "context_id": context_id,
-            "meta_filter": _filter_object(meta_filter),
+            "meta_filter": filter_object(meta_filter),
             "dry_run": dry_run,
         }
         return (await self._data("DELETE", wire.CHUNKS_BY_META, body)).object()
@@ -379,7 +403,7 @@ class XTraceIntegration:
         body = {
             "kb_id": kb_id,
             "context_id": context_id,
-            "meta_filter": _filter_object(meta_filter),
+            "meta_filter": filter_object(meta_filter),
             "patch": patch,
             "dry_run": dry_run,
         }
@@ -500,11 +524,14 @@ class XTraceIntegration:
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         longest: int = LONGEST_JSON,
+        arriving: Arriving | None = None,
         **parts: str,
     ) -> Answer:
         parts["org_id"] = self.org_id
         sent = {wire.API_KEY_HEADER: self.api_key, "Accept": wire.JSON, **(headers or {})}
-        return await self._send(method, self.api_url, template, parts, body, query, sent, longest=longest)
+        return await self._send(
+            method, self.api_url, template, parts, body, query, sent, longest=longest, arriving=arriving
+        )
 
     async def _admin(self, method: str, template: str, body: Json | None = None, **parts: str) -> Answer:
         if not self.admin_key:
@@ -531,8 +558,9 @@ class XTraceIntegration:
         *,
         repeatable: bool = True,
         longest: int = LONGEST_JSON,
+        arriving: Arriving | None = None,
     ) -> Answer:
-        address = base + wire.path(template, **{name: _id(part, name) for name, part in parts.items()})
+        address = base + wire.path(template, **{name: checked_id(part, name) for name, part in parts.items()})
         if query:
             address += "?" + "&".join(f"{name}={wire.path('{value}', value=value)}" for name, value in query)
         data = None
@@ -541,60 +569,15 @@ class XTraceIntegration:
                 data = json.dumps(body, allow_nan=False).encode()
             except TypeError as error:
                 raise WrongTypeError(f"request: {error}") from None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"request: {error}") from None
             headers["Content-Type"] = wire.JSON
         return await self._transport.request(
-            method, address, headers=headers, body=data, repeatable=repeatable, longest=longest
+            method,
+            address,
+            headers=headers,
+            body=data,
+            repeatable=repeatable,
+            longest=longest,
+            arriving=arriving,
         )
-
-
-def _id(value: Any, name: str) -> str:
-    if not isinstance(value, str) or value in ("", ".", ".."):
-        raise InputError(f"{name}: expected a non-empty id, got {value!r}")
-    return value
-
-
-def _header_value(value: str, name: str) -> str:
-    if not (value.isascii() and value.isprintable()) or value != value.strip():
-        raise ConfigurationError(f"{name}: has characters that an HTTP header cannot carry")
-    return value
-
-
-def _id_groups(chunk_ids: Sequence[int]) -> list[list[tuple[str, str]]]:
-    """Chunk ids as query fields, in groups that fit into an address."""
-    groups: list[list[tuple[str, str]]] = []
-    room = 0
-    for position, chunk_id in enumerate(chunk_ids):
-        if isinstance(chunk_id, bool) or not isinstance(chunk_id, int | np.integer):
-            raise InputError(f"chunk_ids[{position}]: expected an integer, got {chunk_id!r}")
-        text = str(chunk_id)
-        size = len("&chunk_ids=") + len(text)
-        if size > room:
-            groups.append([])
-            room = _LONGEST_QUERY
-        groups[-1].append(("chunk_ids", text))
-        room -= size
-    return groups
-
-
-def _id_range(value: Sequence[int]) -> list[int]:
-    limits = list(value)
-    if len(limits) != 2 or any(type(limit) is not int for limit in limits):
-        raise InputError(f"range: expected [first, last] chunk ids, got {value!r}")
-    if limits[0] > limits[1]:
-        raise InputError(f"range: {limits[0]} is greater than {limits[1]}")
-    return limits
-
-
-def _filter_text(meta_filter: MetaFilter) -> str:
-    return meta_filter if isinstance(meta_filter, str) else json.dumps(meta_filter)
-
-
-def _filter_object(meta_filter: MetaFilter) -> Any:
-    if not isinstance(meta_filter, str):
-        return meta_filter
-    try:
-        return json.loads(meta_filter)
-    except ValueError as error:
-        raise InputError(f"meta_filter: not JSON: {error}") from None

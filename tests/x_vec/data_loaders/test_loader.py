@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xtrace_sdk.errors import DimensionMismatchError, InputError
+from xtrace_sdk.integrations.uploads import UploadReport
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.xtrace_types import EncryptedIndex
@@ -310,6 +311,24 @@ async def test_new_and_known_chunks_in_one_upload(context, integration, kb_id):
     assert await retriever.nn_search_for_ids(vectors[3], 2, kb_id, include_scores=True) == ([4, 6], [0, 0])
 
 
+async def test_progress_and_report_of_an_upload(context, integration, kb_id):
+    loader = DataLoader(context, integration)
+    index, db = await loader.load_data_from_memory(documents(5), bits(9, 5), True)
+    report, told = UploadReport(), []
+    integration.batch_size = 2
+    answers = await loader.dump_db(
+        db, index, kb_id, report=report, progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(2, 5), (4, 5), (5, 5)] and report.stored == 5
+    assert await loader.dump_db(db, index, kb_id, report=report) == answers  # nothing is sent again
+    mixed = [{"chunk_content": "changed", "chunk_id": 3}, *documents(3)]
+    index, db = await loader.load_data_from_memory(mixed, bits(10, 4), True)
+    told.clear()
+    await loader.dump_db(db, index, kb_id, progress=lambda *counts: told.append(counts))
+    assert told == [(1, 4), (3, 4), (4, 4)]
+    assert [chunk_id for chunk_id, _, _ in await stored(integration, context, kb_id)] == list(range(1, 9))
+
+
 async def test_lengths_must_agree(context, loader):
     index, db = await loader.load_data_from_memory(documents(2), bits(1, 2), True)
     with pytest.raises(InputError, match="index: 1 encrypted vectors for 2 chunks"):
@@ -361,7 +380,7 @@ class Counting:
     async def register_public_context(self, data, context_id):
         await asyncio.sleep(0)
 
-    async def store_db(self, db, index, kb_id, context_id, concurrent=False):
+    async def store_db(self, db, index, kb_id, context_id, concurrent=False, **_more):
         await asyncio.sleep(0.01)
         if self.stored >= self.fail_after:
             raise ConnectionError("the server is gone")

@@ -9,8 +9,11 @@ from hypothesis.extra import numpy as hnp
 from xtrace_sdk import wire
 from xtrace_sdk.errors import CiphertextError, DecryptionError, DimensionMismatchError, InputError
 from xtrace_sdk.integrations.errors import NotFoundError
+from xtrace_sdk.records import as_table
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever, nearest
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 DIMENSIONS = 48  # of the fixture
 
@@ -119,10 +122,15 @@ async def test_contents_come_with_their_ids(context, integration, kb_id, corpus)
     assert bare == {"chunk_id": 2, "meta_data": {"tag1": "odd"}}
 
 
-async def test_an_empty_knowledge_base(context, integration, kb_id):
-    await integration.register_public_context(context.public_part(), context.id)
+async def test_an_empty_knowledge_base_and_a_context_that_the_server_does_not_know(
+    make_client, integration, kb_id
+):
+    context = ExecutionContext(make_client("paillier", DIMENSIONS), PassphraseKeyProvider("p"))
+    assert context.id not in await integration.list_exec_contexts()
     query = np.ones(DIMENSIONS)
     assert await Retriever(context, integration).nn_search_for_ids(query, 3, kb_id) == []
+    stored = await integration.get_serialized_exec_context(context.id)
+    assert stored == context.public_part()
 
 
 async def test_an_unknown_knowledge_base(context, integration):
@@ -159,8 +167,9 @@ class Hostile:
     def __init__(self, ids, rows, chunks=()):
         self.ids, self.rows, self.chunks = np.array(ids, np.int64), rows, list(chunks)
 
-    async def compute_hamming_distances_array(self, query_rows, context_id, kb_id, meta_filter, range):  # noqa: A002
-        return self.ids, self.rows
+    async def compute_hamming_distances_blocks(self, query_rows, context_id, kb_id, meta_filter, range):  # noqa: A002
+        for part in (slice(1), slice(1, None)):
+            yield wire.Distances(self.ids[part], self.rows[part], as_table([b""] * len(self.ids[part])))
 
     async def get_chunk_by_id(self, chunk_ids, kb_id, projection=None):
         return self.chunks

@@ -28,6 +28,7 @@ from xtrace_sdk.x_vec.utils.xtrace_types import (
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
+    from xtrace_sdk.integrations.uploads import UploadReport
 
 _EMBEDDINGS_AT_ONCE: Final = 8
 
@@ -37,7 +38,15 @@ class ChunkStore(Protocol):
 
     async def register_public_context(self, data: Mapping[str, Any], context_id: str) -> None: ...
     async def store_db(
-        self, db: Any, index: Any, kb_id: str, context_id: str, concurrent: bool = False
+        self,
+        db: Any,
+        index: Any,
+        kb_id: str,
+        context_id: str,
+        concurrent: bool = False,
+        *,
+        report: UploadReport | None = None,
+        progress: Progress | None = None,
     ) -> list[Any]: ...
     async def update_chunks(
         self, index_updates: Any, chunk_updates: Any, context_id: str, kb_id: str
@@ -99,13 +108,18 @@ class DataLoader:
         index: EncryptedIndex | Sequence[Sequence[Any]],
         kb_id: str,
         concurrent: bool = False,
+        *,
+        report: UploadReport | None = None,
+        progress: Progress | None = None,
     ) -> list[Any]:
         """Store what `load_data_from_memory` returned; the server's answers, one per batch.
 
         A chunk with a ``chunk_id`` replaces the one that has it, a chunk with a ``key`` the one with that key
-        if there is one; all others are new. `concurrent` sends several batches at a time.
+        if there is one; all others are new. `concurrent` sends several batches at a time. `report` records
+        which new chunks were stored: given again with the same data after a failure, it continues there.
+        `progress(done, total)` counts chunks.
         """
-        answers, _ids = await self._store(db, index, kb_id, concurrent)
+        answers, _ids = await self._store(db, index, kb_id, concurrent, report, progress)
         return answers
 
     async def ingest(
@@ -139,7 +153,7 @@ class DataLoader:
         with tqdm(total=total, desc="Storing", unit=" chunks", disable=disable_progress) as bar:
 
             async def upload(index: EncryptedIndex, db: EncryptedDB) -> None:
-                ids.extend((await self._store(db, index, kb_id, concurrent=False))[1])
+                ids.extend((await self._store(db, index, kb_id))[1])
                 bar.update(len(db))
 
             try:
@@ -185,7 +199,13 @@ class DataLoader:
         return await self.integration.delete_chunks(chunk_ids, kb_id)
 
     async def _store(
-        self, db: EncryptedDB, index: EncryptedIndex | Sequence[Sequence[Any]], kb_id: str, concurrent: bool
+        self,
+        db: EncryptedDB,
+        index: EncryptedIndex | Sequence[Sequence[Any]],
+        kb_id: str,
+        concurrent: bool = False,
+        report: UploadReport | None = None,
+        progress: Progress | None = None,
     ) -> tuple[list[Any], list[int]]:
         """Update the chunks with an id and insert the others -> (answers, ids in the order of `db`)."""
         if len(db) != len(index):
@@ -195,16 +215,30 @@ class DataLoader:
         await self.integration.register_public_context(context.public_part(), context.id)
         known = [number for number, chunk in enumerate(db) if chunk.get("chunk_id") is not None]
         if not known:
-            answers = await self.integration.store_db(db, index, kb_id, context.id, concurrent=concurrent)
+            answers = await self.integration.store_db(
+                db, index, kb_id, context.id, concurrent, report=report, progress=progress
+            )
             return answers, _inserted(answers)
         new = sorted(set(range(len(db))).difference(known))
         answers = await self.integration.update_chunks(
             _pick(index, known), [db[number] for number in known], context.id, kb_id
         )
         ids = {number: db[number]["chunk_id"] for number in known}
+
+        def both(done: int, _total: int) -> None:
+            if progress is not None:
+                progress(len(known) + done, len(db))
+
+        both(0, 0)
         if new:
             inserted = await self.integration.store_db(
-                [db[number] for number in new], _pick(index, new), kb_id, context.id, concurrent=concurrent
+                [db[number] for number in new],
+                _pick(index, new),
+                kb_id,
+                context.id,
+                concurrent,
+                report=report,
+                progress=both,
             )
             ids |= dict(zip(new, _inserted(inserted), strict=False))
             answers += inserted

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xtrace_sdk import addresses
 from xtrace_sdk.errors import ConfigurationError, DimensionMismatchError, InputError, XTraceError
-from xtrace_sdk.x_vec.inference.session import SharedSession, base_address, proxy_for
+from xtrace_sdk.x_vec.inference.session import SharedSession
 from xtrace_sdk.x_vec.inference.simhash import simhash
 
 _URLS: Final = {"ollama": "http://localhost:11434", "openai": "https://api.openai.com/v1"}
@@ -72,7 +73,7 @@ class Embedding:
         self.provider = provider
         self.model_name = model_name
         self.dim = dim
-        self.url = base_address(base_url or _URLS[provider]) if provider in _URLS else None
+        self.url = addresses.base_url(base_url or _URLS[provider], "base_url") if provider in _URLS else None
         self._api_key = api_key
         self._dimensions = dimensions
         self._http = SharedSession(timeout)
@@ -177,7 +178,7 @@ class Embedding:
             async with (
                 self._http.use() as session,
                 session.post(
-                    url, json=body, headers=headers, allow_redirects=False, proxy=proxy_for(url)
+                    url, json=body, headers=headers, allow_redirects=False, proxy=addresses.proxy_for(url)
                 ) as response,
             ):
                 if response.status == 200:

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from xtrace_sdk import addresses
 from xtrace_sdk.errors import ConfigurationError, InputError, XTraceError
-from xtrace_sdk.x_vec.inference.session import base_address, proxy_for
 
 
 class _Provider(NamedTuple):
@@ -91,7 +91,7 @@ class InferenceClient:
             raise ConfigurationError("base_url: needed for a custom provider")
         self.provider = inference_provider
         self.model_name = model_name
-        self.url = base_address(address)
+        self.url = addresses.base_url(address, "base_url")
         self.prompt_template = prompt_template or default_prompt
         self._anthropic = provider.anthropic
         self._api_key = _key(api_key, provider, own_service=base_url is None)
@@ -157,8 +157,8 @@ class InferenceClient:
             if self._api_key:
                 headers["Authorization"] = f"Bearer {self._api_key}"
         url = f"{self.url}/{path}"
-        request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - base_address checked it
-        proxy = proxy_for(url)
+        request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - base_url checked it
+        proxy = addresses.proxy_for(url)
         opener = build_opener(_NoRedirects, ProxyHandler({request.type: proxy} if proxy else {}))
         try:
             with opener.open(request, timeout=self._timeout) as response:

@@ -6,17 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
-
-from xtrace_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import aiohttp
-
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
@@ -56,20 +50,3 @@ class SharedSession:
             if not shared.users:
                 del self._open[loop]
                 await shared.session.close()
-
-
-def base_address(url: str) -> str:
-    """`url` without trailing slashes. Raises ConfigurationError unless it is http or https with a host."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError("base_url: expected http://HOST[:PORT][/PATH] or the same with https")
-    return url.rstrip("/")
-
-
-def proxy_for(url: str) -> str | None:
-    """The system's proxy for `url`; never one for this machine itself."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in _LOOPBACK or proxy_bypass(host):
-        return None
-    return getproxies().get(parts.scheme)

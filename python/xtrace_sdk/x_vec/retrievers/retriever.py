@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import InputError
+from xtrace_sdk.errors import ApiError, InputError
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
+if TYPE_CHECKING:
+    from xtrace_sdk._core import Progress
+    from xtrace_sdk.wire import Distances
+
 _SEARCHES_AT_ONCE: Final = 2
+_NOT_FOUND: Final = 404
 _PROJECTION: Final = ("chunk_id", "chunk_content", "tag1", "tag2", "tag3", "tag4", "tag5", "facets")
 
 
 class ChunkSource(Protocol):
     """What is searched: the calls of ``XTraceIntegration`` that this module makes."""
 
-    async def compute_hamming_distances_array(
+    async def register_public_context(self, data: Mapping[str, Any], context_id: str) -> None: ...
+    def compute_hamming_distances_blocks(
         self,
-        query_rows: NDArray[np.uint8],
+        query: NDArray[np.uint8],
         context_id: str,
         kb_id: str,
         meta_filter: Any = None,
         range: Any = None,  # noqa: A002  (the documented name)
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]: ...
+    ) -> AsyncGenerator[Distances]: ...
     async def get_chunk_by_id(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
     ) -> list[dict[str, Any]]: ...
@@ -38,6 +45,9 @@ class ChunkSource(Protocol):
 
 class Retriever:
     """Searches a knowledge base by encrypted distance and decrypts what was found.
+
+    Distances are decoded while the server's answer still arrives. A server that does not know the context yet
+    is told its public part, as by `DataLoader`.
 
     `parallel` is accepted for compatibility; decoding always uses all cores.
     """
@@ -138,16 +148,37 @@ class Retriever:
 
         async def search(query: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
             async with turn:
-                ids, rows = await self.integration.compute_hamming_distances_array(
-                    query, context.id, kb_id, meta_filter, range_filter
-                )
-                distances = await in_thread(
-                    lambda progress: client.decode_from_array(rows, progress=progress), "Decoding", len(ids)
-                )
+                try:
+                    ids, distances = await self._distances(query, kb_id, meta_filter, range_filter)
+                except ApiError as error:
+                    if error.status != _NOT_FOUND:
+                        raise
+                    # The context may be what the server does not know; it is asked about it once at most.
+                    await self.integration.register_public_context(context.public_part(), context.id)
+                    ids, distances = await self._distances(query, kb_id, meta_filter, range_filter)
             best = nearest(ids, distances, k)
             return [int(one) for one in ids[best]], [int(one) for one in distances[best]]
 
         return await gather(search(query) for query in queries)
+
+    async def _distances(
+        self, query: NDArray[np.uint8], kb_id: str, meta_filter: Any, range_filter: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Ids (N,) and decoded distances (N,) of all candidates."""
+        client = self.execution_context.homomorphic
+
+        def decoding(rows: NDArray[np.uint8]) -> Callable[[Progress], NDArray[np.int32]]:
+            return lambda progress: client.decode_from_array(rows, progress=progress)
+
+        found = [(np.empty(0, np.int64), np.empty(0, np.int32))]
+        blocks = self.integration.compute_hamming_distances_blocks(
+            query, self.execution_context.id, kb_id, meta_filter, range_filter
+        )
+        async with aclosing(blocks):
+            async for ids, rows, _records in blocks:
+                found.append((ids, await in_thread(decoding(rows), "Decoding", len(ids))))
+        all_ids, all_distances = zip(*found, strict=True)
+        return np.concatenate(all_ids), np.concatenate(all_distances)
 
     def _opened(self, chunk: dict[str, Any]) -> dict[str, Any]:
         opened = {"chunk_id": chunk["chunk_id"], "meta_data": chunk.get("meta_data", {})}

@@ -1,0 +1,78 @@
+"""Encrypted distances in blocks, while the answer that holds them still arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Final
+
+from xtrace_sdk import wire
+from xtrace_sdk.errors import InputError
+from xtrace_sdk.integrations.answers import Answer
+from xtrace_sdk.integrations.transport import Arriving
+
+_FEWEST_ROWS: Final = 1024  # of a block, unless it is the last: smaller ones would keep no core busy
+
+Range = tuple[int, int] | None
+
+
+def unpacked(answer: Answer, chunks: int, width: int, limits: Range) -> wire.Distances:
+    """The whole answer, rows of `chunks` ciphertexts of `width` bytes. Raises UnexpectedAnswerError."""
+    try:
+        found = wire.unpack_distances(answer.body, answer.content_type, chunks=chunks, width=width)
+    except InputError as error:
+        raise answer.unexpected(str(error)) from None
+    answer.check_ids(found.ids, limits)
+    return found
+
+
+async def blocks(
+    request: Callable[[], Coroutine[Any, Any, Answer]],
+    arriving: Arriving,
+    chunks: int,
+    width: int,
+    limits: Range,
+) -> AsyncGenerator[wire.Distances]:
+    """The answer of `request`, whose body comes through `arriving`, in blocks of rows.
+
+    Columns come in blocks as they arrive, their ids ascending; any other form as one block at the end. When
+    the connection breaks and the request is repeated, rows that were given out are not given out again. The
+    answer goes on arriving while a block is worked on. Raises UnexpectedAnswerError and what `request` does.
+    """
+    task = asyncio.create_task(request())
+    task.add_done_callback(lambda _: arriving.news.set())
+    reader: wire.ColumnsReader | None = None
+    head: Answer | None = None
+    last = -1
+    try:
+        ended = False
+        while not ended:
+            await arriving.news.wait()
+            arriving.news.clear()
+            ended = task.done()
+            if ended:
+                task.result()
+            if arriving.head is not head:
+                head = arriving.head
+                reader = wire.ColumnsReader(chunks, width)
+            if head is None or reader is None or wire.COLUMNS not in head.content_type:
+                continue
+            try:
+                found = reader.take(arriving.content, _FEWEST_ROWS)
+                if ended:
+                    reader.finish(arriving.content)
+            except InputError as error:
+                raise head.unexpected(str(error)) from None
+            head.check_ids(found.ids, limits)
+            if found.ids.size and found.ids[0] <= last:
+                new = found.ids > last
+                found = wire.Distances(found.ids[new], found.products[new], found.records[new])
+            if found.ids.size:
+                last = int(found.ids[-1])
+                yield found
+        answer = task.result()
+        if wire.COLUMNS not in answer.content_type:
+            yield await asyncio.to_thread(unpacked, answer, chunks, width, limits)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
