@@ -1,0 +1,162 @@
+"""What is fuzzed: every parser of bytes that another party may have written.
+
+A target takes bytes and returns whatever the parser makes of them. It lets pass only the exceptions that the
+parser documents; any other is a finding.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from pydantic import ValidationError
+
+from xtrace_sdk import _core, wire
+from xtrace_sdk.errors import CiphertextError, InputError, XTraceError
+from xtrace_sdk.server import models
+from xtrace_sdk.server.filters import parse_filter
+from xtrace_sdk.server.storage.sqlite_filters import compile_filter
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+CHUNKS, WIDTH = 2, 32
+KEY_LEN, DIMENSIONS = 128, 24
+
+
+class CheapKeyProvider:
+    """A key without a derivation: what is fuzzed is the format around it."""
+
+    def get_key(self) -> bytes:
+        return bytes(32)
+
+    def wrap_key(self) -> bytes:
+        return bytes(16)
+
+    def provider_id(self) -> str:
+        return "fuzz"
+
+
+@cache
+def _folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+def context(data: bytes) -> None:
+    """A stored execution context."""
+    file = Path(_folder().name) / "context"
+    file.write_bytes(data)
+    try:
+        ExecutionContext.load_from_disk(path=file, key_provider=CheapKeyProvider(), allow_insecure=True)
+    except XTraceError:
+        return
+
+
+@cache
+def _key() -> tuple[_core.SecretKey, _core.HammingDecoder, _core.Multiplier]:
+    key = _core.SecretKey.generate_plain(KEY_LEN, allow_insecure=True)
+    return key, _core.HammingDecoder(key, DIMENSIONS), _core.Multiplier(key.public.n_squared)
+
+
+def ciphertexts(data: bytes) -> None:
+    """A block of ciphertexts, as a server multiplies it and a client decodes it."""
+    _, decoder, multiplier = _key()
+    size = decoder.chunks * decoder.width
+    count = len(data) // size
+    if count == 0:
+        return
+    rows = np.frombuffer(data, np.uint8, count * size).reshape(count, decoder.chunks, decoder.width)
+    products = multiplier.products(rows[0], rows)
+    for block in (rows, products):
+        try:
+            distances = decoder.decode(block)
+        except CiphertextError:
+            continue
+        assert ((distances >= 0) & (distances <= 2 * DIMENSIONS)).all()
+
+
+def distances(data: bytes) -> None:
+    """A server's answer to a search; the first byte chooses the form."""
+    form = (wire.MSGPACK, wire.COLUMNS, wire.JSON)[data[0] % 3] if data else wire.JSON
+    try:
+        answer = wire.unpack_distances(data[1:], form, chunks=CHUNKS, width=WIDTH)
+    except InputError:
+        return
+    assert answer[1].shape == (answer[0].size, CHUNKS, WIDTH)
+
+
+def rows(data: bytes) -> None:
+    """Ciphertexts inside JSON, and the message of an error."""
+    wire.read_error(data)
+    try:
+        index = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(index, list) or not all(isinstance(row, list) for row in index):
+        return
+    try:
+        decoded = wire.decode_rows(index, chunks=CHUNKS, width=WIDTH)
+    except InputError:
+        return
+    assert decoded.shape == (len(index), CHUNKS, WIDTH)
+
+
+BODIES = (
+    models.InsertBody,
+    models.UpdateBody,
+    models.PatchBody,
+    models.PatchByMetaBody,
+    models.MetaPageBody,
+    models.HammingBody,
+    models.ContextBody,
+    models.PermissionBody,
+)
+
+
+def bodies(data: bytes) -> None:
+    """A request's body; the first byte chooses the request."""
+    if not data:
+        return
+    try:
+        BODIES[data[0] % len(BODIES)].model_validate_json(data[1:])
+    except (ValidationError, InputError):
+        return
+
+
+@cache
+def _database() -> sqlite3.Connection:
+    """Columns as the conditions name them, without the server around them."""
+    database = sqlite3.connect(":memory:")
+    database.executescript(
+        "CREATE TABLE chunks (kb, id, tag1, tag2, tag3, tag4, tag5, facets, key);"
+        "CREATE TABLE facets (kb, token, id);"
+        "INSERT INTO chunks VALUES (1, 1, 'a', NULL, 'b', NULL, NULL, 1, NULL);"
+        "INSERT INTO facets VALUES (1, 'f', 1);"
+    )
+    return database
+
+
+def filters(data: bytes) -> None:
+    """A metadata filter, as far as the database's answer."""
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return
+    try:
+        tree = parse_filter(text)
+    except InputError:
+        return
+    if tree is None:
+        return
+    condition, parameters = compile_filter(tree, 1)
+    query = f"SELECT count(*) FROM chunks c WHERE c.kb = 1 AND {condition}"
+    (count,) = _database().execute(query, parameters).fetchone()
+    assert count in (0, 1)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (context, ciphertexts, distances, rows, bodies, filters)
+}
