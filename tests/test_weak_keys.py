@@ -5,46 +5,24 @@ from __future__ import annotations
 import gmpy2
 import numpy as np
 import pytest
-from gmpy2 import mpz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xtrace_sdk import _core
 from xtrace_sdk.errors import WeakKeyError
+from xtrace_sdk.x_vec.crypto.weak_keys import factor_by_subgroup
 
 
-def factor_by_subgroup(n: int, noise: int, bits: int) -> int | None:
-    """A factor of `n` if `noise` has a prime order of `bits` bits modulo one of its primes.
-
-    Steps noise**a through all such primes a, collecting noise**a - 1 for a gcd: stage 2 of Pollard's p-1
-    method, started inside the subgroup. (Giant steps would take the square root of this time.)
-    """
-    modulus, base = mpz(n), mpz(noise) % n
-    prime = gmpy2.next_prime(mpz(1) << (bits - 1))
-    power = gmpy2.powmod(base, prime, modulus)
-    steps: dict[int, mpz] = {}
-    while prime.bit_length() == bits:
-        product = mpz(1)
-        for _ in range(256):
-            product = product * (power - 1) % modulus
-            following = gmpy2.next_prime(prime)
-            gap = int(following - prime)
-            if gap not in steps:
-                steps[gap] = gmpy2.powmod(base, gap, modulus)
-            power = power * steps[gap] % modulus
-            prime = following
-        factor = gmpy2.gcd(product, modulus)
-        if 1 < factor < modulus:
-            return int(factor)
-    return None
-
-
-def test_a_short_subgroup_falls_to_its_public_key() -> None:
-    key = _core.SecretKey.generate(1024, 36, allow_insecure=True)
+@pytest.mark.parametrize("alpha_len", [36, 50])  # 50 is the original SDK's default
+def test_a_short_subgroup_falls_to_its_public_key(alpha_len: int) -> None:
+    key = _core.SecretKey.generate(1024, alpha_len, allow_insecure=True)
     public = key.public
     assert public.g_n is not None
-    factor = factor_by_subgroup(public.n, public.g_n, 18)
+    told: list[float] = []
+    factor = factor_by_subgroup(public.n, public.g_n, alpha_len // 2, told.append)
     assert factor is not None
+    assert told == sorted(told)
+    assert all(0 < share <= 1 for share in told)
     assert public.n % factor == 0
     assert 1 < factor < public.n
     assert (factor - 1) * (public.n // factor - 1) == key.phi
@@ -63,6 +41,26 @@ def test_a_default_key_does_not_fall_to_the_same_work() -> None:
     public = _core.SecretKey.generate(1024).public
     assert public.g_n is not None
     assert factor_by_subgroup(public.n, public.g_n, 18) is None
+
+
+def test_orders_about_one_multiple_are_told_apart() -> None:
+    """Orders near each other make the product 0 modulo both primes at once."""
+    orders = [int(gmpy2.next_prime(32768)), int(gmpy2.next_prime(32800))]
+    primes, elements = [], []
+    for order in orders:
+        prime = next(p for p in (k * order + 1 for k in range(2**40, 2**41, 2)) if gmpy2.is_prime(p))
+        primes.append(prime)
+        elements.append(int(gmpy2.powmod(2, (prime - 1) // order, prime)))
+    p, q = primes
+    element = elements[0] + p * ((elements[1] - elements[0]) * pow(p, -1, q) % q)
+    assert [pow(element, order, prime) for order, prime in zip(orders, primes, strict=True)] == [1, 1]
+    assert factor_by_subgroup(p * q, element, 16) in primes
+
+
+@pytest.mark.parametrize("bits", [7, 33])
+def test_subgroups_that_are_not_tried(bits: int) -> None:
+    with pytest.raises(ValueError, match="bits"):
+        factor_by_subgroup(15, 2, bits)
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from xtrace_sdk.cli import api_keys, kb, xvec
+from xtrace_sdk.cli import api_keys, kb, keys, xvec
 from xtrace_sdk.cli.bench import bench
 from xtrace_sdk.cli.demo import demo
 from xtrace_sdk.cli.init import init
@@ -28,4 +28,5 @@ app.command()(bench)
 app.command()(version)
 app.add_typer(kb.app)
 app.add_typer(api_keys.app)
+app.add_typer(keys.app)
 app.add_typer(xvec.app)

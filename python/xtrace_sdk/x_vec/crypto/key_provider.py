@@ -24,7 +24,7 @@ SCRYPT_R: Final = 8
 SCRYPT_P: Final = 1
 SALT_BYTES: Final = 16
 # What the original SDK uses when it is given no salt. Read, never chosen: it is the same for everybody.
-_ORIGINAL_SALT: Final = b"xtrace-aes-gcm-v1"
+ORIGINAL_SALT: Final = b"xtrace-aes-gcm-v1"
 
 
 @runtime_checkable
@@ -81,12 +81,12 @@ class PassphraseKeyProvider(Secret):
     @classmethod
     def from_wrapped(cls, wrapped: bytes, *, passphrase: str, cost: int | None = None) -> Self:
         """The provider for a stored salt; an empty one stands for the original SDK's constant."""
-        return cls(passphrase, as_bytes(wrapped, "wrapped") or _ORIGINAL_SALT, cost=cost)
+        return cls(passphrase, as_bytes(wrapped, "wrapped") or ORIGINAL_SALT, cost=cost)
 
     def with_salt(self, salt: bytes, cost: int = ORIGINAL_COST) -> PassphraseKeyProvider:
         """This passphrase with another salt and cost, as found in a stored context (empty as in
         `from_wrapped`)."""
-        salt = salt or _ORIGINAL_SALT
+        salt = salt or ORIGINAL_SALT
         if salt == self._salt and cost == self.cost:
             return self
         return type(self)(self._passphrase.decode("utf-8"), salt, cost=cost)

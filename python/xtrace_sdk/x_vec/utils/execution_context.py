@@ -40,6 +40,7 @@ from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
 from xtrace_sdk.x_vec.utils.execution_context_files import (
+    LONGEST_FIELD,
     keep_other,
     parse_object,
     prepare_target,
@@ -56,8 +57,6 @@ _TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
 Encoding = Literal["authenticated", "plain"]
 _CHUNKS: Final = b"xtrace chunks"
 _FIELDS: Final = ("sk", "pk", "type", "config", "key_provider", "wrapped_key")
-# Room for moduli of 200,000 bits. A server may send longer ones, and computing with them takes minutes.
-_LONGEST_FIELD: Final = 1 << 18
 # CPython reads no integer of more than 4,300 digits: n**2 in the original's format, n in the other.
 _MAX_KEY_LEN: Final = {"plain": 3570, "authenticated": 7100}
 
@@ -317,7 +316,7 @@ class ExecutionContext(Secret):
         fields = v2.FIELDS if sealed else _FIELDS
         if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in fields):
             raise undecryptable()
-        if any(len(json_obj[name]) > _LONGEST_FIELD for name in fields):
+        if any(len(json_obj[name]) > LONGEST_FIELD for name in fields):
             raise undecryptable()
         cost = v2.scrypt_cost(json_obj) if sealed else ORIGINAL_COST
         provider = _stored_provider(json_obj, passphrase, key_provider, cost)

@@ -7,10 +7,13 @@ import json
 import os
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, Final
 
 from xtrace_sdk.errors import DecryptionError
 from xtrace_sdk.x_vec.crypto.encryption.aes import undecryptable
+
+# Room for moduli of 200,000 bits. A server may send longer ones, and computing with them takes minutes.
+LONGEST_FIELD: Final = 1 << 18
 
 
 def prepare_target(target: Path) -> None:

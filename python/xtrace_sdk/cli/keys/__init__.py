@@ -1,0 +1,12 @@
+"""``xtrace keys``: how good the keys of contexts are, and how to change them."""
+
+from __future__ import annotations
+
+import typer
+
+from xtrace_sdk.cli.keys.doctor import doctor
+
+app = typer.Typer(
+    name="keys", help="Keys of contexts: examine, change and replace them.", no_args_is_help=True
+)
+app.command()(doctor)
