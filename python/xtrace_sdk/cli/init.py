@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from xtrace_sdk.cli.settings import (
     PASSPHRASE,
     Model,
     Settings,
+    ask_new_passphrase,
     read_env_file,
     write_env_file,
     write_private,
@@ -179,8 +179,4 @@ def _passphrase(settings: Settings, *, new: bool) -> str:
     known = settings.secret(PASSPHRASE)
     if known or not new or not sys.stdin.isatty():
         return known or settings.ask(PASSPHRASE)
-    while True:
-        first = getpass.getpass("New passphrase for the context: ")
-        if first and first == getpass.getpass("Once more: "):
-            return first
-        print("They differ, or are empty; again.", file=sys.stderr)
+    return ask_new_passphrase()

@@ -134,17 +134,28 @@ class Settings:
         admin_url = self.values.get("XTRACE_ADMIN_API_URL") or self.api_url
         return XTraceIntegration(org_id, api_key, admin_key, self.api_url, admin_url)
 
-    def open_context(self) -> ExecutionContext:
-        """The context on disk, opened with the passphrase. Raises ConfigurationError when there is none."""
-        from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+    def open_context(
+        self, path: Path | None = None, passphrase: str = PASSPHRASE, *, allow_insecure: bool = False
+    ) -> ExecutionContext:
+        """The context on disk, opened with the secret named `passphrase` or, if that holds its keys, AWS KMS.
 
-        path = self.context_path
+        Raises ConfigurationError when there is none.
+        """
+        from xtrace_sdk.cli import kms
+        from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+        from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
+
+        path = path or self.context_path
         if not path.is_file():
             raise ConfigurationError(
                 f"XTRACE_EXECUTION_CONTEXT_PATH: no context at {path}; `xtrace init` makes one"
             )
-        insecure = self.values.get("XTRACE_ALLOW_INSECURE") == "1"
-        return ExecutionContext.load_from_disk(self.ask(PASSPHRASE), path, allow_insecure=insecure)
+        insecure = allow_insecure or self.values.get("XTRACE_ALLOW_INSECURE") == "1"
+        stored = read_stored(path)
+        if stored.get("key_provider") == "aws_kms":
+            provider = kms.stored_provider(self, stored)
+            return ExecutionContext.load_from_disk(None, path, provider, allow_insecure=insecure)
+        return ExecutionContext.load_from_disk(self.ask(passphrase), path, allow_insecure=insecure)
 
     def open_embedding(self) -> Embedding:
         """The embedding model that ``xtrace init`` described. Raises ConfigurationError without one."""
@@ -289,3 +300,12 @@ def _unquoted(text: str) -> str | None:
 
 def _is_comment(rest: str) -> bool:
     return not rest.strip() or rest.strip().startswith("#")
+
+
+def ask_new_passphrase() -> str:
+    """A new passphrase for a context, asked for at the terminal until it is typed the same twice."""
+    while True:
+        first = getpass.getpass("New passphrase for the context: ")
+        if first and first == getpass.getpass("Once more: "):
+            return first
+        print("They differ, or are empty; again.", file=sys.stderr)

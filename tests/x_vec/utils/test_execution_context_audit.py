@@ -11,9 +11,9 @@ from xtrace_sdk.x_vec.utils.execution_context_audit import (
     PublicKeyFacts,
     examine,
     examine_file,
-    read_stored,
     shared_salts,
 )
+from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
 
 
 def stored(key_len=256, alpha_len=128, kind="paillier_lookup", encoding="plain", cost=None, salt=None):

@@ -43,12 +43,13 @@ async def doctor(
     each. With --prove, a key of yours that is broken is broken before your eyes.
     """
     from xtrace_sdk.x_vec.utils import execution_context_audit as audit
+    from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
 
     settings = Settings.load(env_file, api_key)
     contexts: list[tuple[str, Mapping[str, Any]]] = []
     findings: dict[str, list[Finding]] = {}
     for path in files or ([] if remote else [settings.context_path]):
-        contexts.append((str(path), audit.read_stored(path)))
+        contexts.append((str(path), read_stored(path)))
         findings[str(path)] = [*audit.examine(contexts[-1][1]), *audit.examine_file(path)]
     if remote:
         async with settings.connect() as client:

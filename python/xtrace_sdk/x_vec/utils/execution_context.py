@@ -44,6 +44,7 @@ from xtrace_sdk.x_vec.utils.execution_context_files import (
     keep_other,
     parse_object,
     prepare_target,
+    read_stored,
     write_private,
 )
 
@@ -255,7 +256,7 @@ class ExecutionContext(Secret):
         """
         if not os.fspath(path):
             raise InputError("path: must not be empty")
-        stored = parse_object(Path(path).read_bytes())
+        stored = read_stored(Path(path))
         return cls._from_serialized_exec_context(
             stored, passphrase, key_provider, allow_insecure=allow_insecure
         )

@@ -19,7 +19,7 @@ from xtrace_sdk.x_vec.crypto.key_provider import COST, ORIGINAL_COST, ORIGINAL_S
 from xtrace_sdk.x_vec.crypto.numbers import load_numbers
 from xtrace_sdk.x_vec.crypto.weak_keys import MOST_BITS
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
-from xtrace_sdk.x_vec.utils.execution_context_files import LONGEST_FIELD, parse_object
+from xtrace_sdk.x_vec.utils.execution_context_files import LONGEST_FIELD
 
 _SAFE: Final = 112  # bits of security under which a key is weak
 _FEASIBLE: Final = 64  # … and under which a person with time and machines breaks it
@@ -188,8 +188,3 @@ def _salt(stored: Mapping[str, Any], sealed: bool) -> Finding:
     if len(salt) < SALT_BYTES:
         return Finding("salt", f"{len(salt)} bytes", Verdict.weak, remedy)
     return Finding("salt", f"{len(salt)} bytes", Verdict.good)
-
-
-def read_stored(path: Path) -> dict[str, Any]:
-    """The stored object in a file, not opened. Raises DecryptionError when it is none, OSError."""
-    return parse_object(path.read_bytes())

@@ -41,6 +41,11 @@ def keep_other(target: Path, pk: str) -> None:
         write_private(backup, content)
 
 
+def read_stored(path: Path) -> dict[str, Any]:
+    """The stored object in a file, not opened. Raises DecryptionError when it is none, OSError."""
+    return parse_object(path.read_bytes())
+
+
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """A JSON object, none of whose names occurs twice. Raises DecryptionError."""
     try:

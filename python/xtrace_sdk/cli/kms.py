@@ -1,0 +1,64 @@
+"""Contexts whose root keys AWS KMS keeps.
+
+``XTRACE_KMS_KEY_ID`` names the KMS key; account and region come from boto3's own settings. The id of a sealed
+context is bound to its key as KMS's EncryptionContext, so that KMS logs what was opened.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from xtrace_sdk.errors import ConfigurationError, DecryptionError
+
+if TYPE_CHECKING:
+    from xtrace_sdk.cli.settings import Settings
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
+
+KEY_ID: Final = "XTRACE_KMS_KEY_ID"
+
+
+def new_provider(settings: Settings, context_id: str) -> AWSKMSKeyProvider:
+    """A new data key for a sealed context. Raises ConfigurationError, KeyProviderError."""
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
+
+    return AWSKMSKeyProvider.create(_client(), _key_id(settings), encryption_context=_binding(context_id))
+
+
+def stored_provider(settings: Settings, stored: Mapping[str, Any]) -> AWSKMSKeyProvider:
+    """The data key of a stored context. Raises as `new_provider`, and DecryptionError."""
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
+    from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
+
+    try:
+        wrapped = b64decode(stored["wrapped_key"], validate=True)
+    except (KeyError, TypeError, ValueError):
+        raise DecryptionError("wrapped_key: not valid base64") from None
+    binding = _binding(v2.read_header(stored)["id"]) if v2.is_v2(stored) else None
+    return AWSKMSKeyProvider.from_wrapped(
+        wrapped, kms_client=_client(), key_id=_key_id(settings), encryption_context=binding
+    )
+
+
+def _binding(context_id: str) -> dict[str, str]:
+    return {"xtrace-context": context_id}
+
+
+def _key_id(settings: Settings) -> str:
+    found = settings.values.get(KEY_ID)
+    if not found:
+        raise ConfigurationError(f"{KEY_ID}: set it to the id, ARN or alias of the KMS key")
+    return found
+
+
+def _client() -> Any:
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise ConfigurationError("AWS KMS needs boto3; install the extra: xtrace-sdk-native[kms]") from None
+    try:
+        return boto3.client("kms")
+    except (BotoCoreError, ValueError) as error:  # no region, a malformed endpoint
+        raise ConfigurationError(f"AWS KMS: {error}") from None
