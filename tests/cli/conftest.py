@@ -12,6 +12,9 @@ from typer.testing import CliRunner, Result
 from xtrace_sdk.cli import app
 from xtrace_sdk.cli.demo.process import ServerProcess
 
+# No test may write into the keyring of whoever runs it.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Invoke = Callable[..., Result]
 PASSPHRASE = "a passphrase # with ${odd} 'characters'"

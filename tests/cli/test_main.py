@@ -87,6 +87,19 @@ def test_help_loads_nothing_heavy(arguments):
     assert not heavy & loaded(done.stderr)
 
 
+@pytest.mark.parametrize("module", ["cli.main", "server.__main__"])
+@pytest.mark.parametrize("chosen", ["", "active"])
+def test_waiting_threads_sleep_unless_told_otherwise(module, chosen):
+    code = (
+        "import os, sys, importlib\n"
+        f"if {chosen!r}: os.environ['OMP_WAIT_POLICY'] = {chosen!r}\n"
+        "else: os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        f"importlib.import_module('xtrace_sdk.{module}')\n"
+        "print(os.environ['OMP_WAIT_POLICY'], 'xtrace_sdk._core' in sys.modules)"
+    )
+    assert python(code).stdout.split() == [chosen or "passive", "False"]
+
+
 def test_serve_loads_no_client_code(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", LOADED, "serve", "--port", "0", "--data", str(tmp_path)],

@@ -3,9 +3,12 @@ import json
 import os
 import stat
 
+import keyring.backends.fail
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from xtrace_sdk.cli import settings as module
 from xtrace_sdk.cli.settings import (
@@ -13,6 +16,7 @@ from xtrace_sdk.cli.settings import (
     Model,
     Settings,
     read_env_file,
+    system_keyring,
     write_env_file,
     write_private,
 )
@@ -27,17 +31,39 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "system_keyring", lambda: None)
 
 
-class Keyring:
-    """A keyring in memory, with the two calls that are used."""
+class Memory(KeyringBackend):
+    """A keyring in memory; a locked one refuses everything, a forgetful one forgets."""
+
+    priority = 1
+    locked = forgetful = False
 
     def __init__(self):
+        super().__init__()
         self.kept = {}
 
-    def set_password(self, service, name, secret):
-        self.kept[service, name] = secret
+    def set_password(self, service, username, password):
+        if self.locked:
+            raise KeyringLocked("locked")
+        if not self.forgetful:
+            self.kept[service, username] = password
 
-    def get_password(self, service, name):
-        return self.kept.get((service, name))
+    def get_password(self, service, username):
+        if self.locked:
+            raise KeyringLocked("locked")
+        return self.kept.get((service, username))
+
+    def delete_password(self, service, username):
+        del self.kept[service, username]
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """The package keyring over a keyring in memory."""
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    monkeypatch.setattr(module, "system_keyring", lambda: system_keyring())
+    yield keyring.get_keyring()
+    keyring.set_keyring(before)
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text()))
@@ -146,10 +172,8 @@ def test_defaults():
         settings.open_embedding()
 
 
-def test_where_secrets_come_from(tmp_path, monkeypatch):
+def test_where_secrets_come_from(tmp_path, monkeypatch, memory):
     """Option, environment, the server's credentials, keyring: the first that has it."""
-    keyring = Keyring()
-    monkeypatch.setattr(module, "system_keyring", lambda: keyring)
     settings = Settings.load()
     assert settings.secret("XTRACE_API_KEY") is None
     assert settings.keep("XTRACE_API_KEY", "of the keyring")
@@ -169,13 +193,24 @@ def test_where_secrets_come_from(tmp_path, monkeypatch):
     assert Settings.load(api_key="of the option").secret("XTRACE_API_KEY") == "of the option"
 
 
-def test_keyring_keeps_keys_apart_by_server(monkeypatch):
+def test_keyring_keeps_keys_apart_by_server(memory):
     """A settings file that names another server does not get this one's key."""
-    keyring = Keyring()
-    monkeypatch.setattr(module, "system_keyring", lambda: keyring)
     Settings({"XTRACE_API_URL": "http://mine"}).keep("XTRACE_API_KEY", "secret")
     assert Settings({"XTRACE_API_URL": "http://mine"}).secret("XTRACE_API_KEY") == "secret"
     assert Settings({"XTRACE_API_URL": "http://attacker"}).secret("XTRACE_API_KEY") is None
+
+
+def test_a_keyring_that_does_not_keep_is_none(memory):
+    memory.locked = True
+    assert not Settings({}).keep("XTRACE_API_KEY", "secret")
+    assert Settings({}).secret("XTRACE_API_KEY") is None
+    memory.locked, memory.forgetful = False, True
+    assert not Settings({}).keep("XTRACE_API_KEY", "secret")
+
+
+def test_a_system_without_a_keyring():
+    assert isinstance(keyring.get_keyring(), keyring.backends.fail.Keyring)
+    assert system_keyring() is None
 
 
 def test_secrets_are_not_shown(monkeypatch):

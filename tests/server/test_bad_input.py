@@ -12,7 +12,7 @@ import pytest
 
 from xtrace_sdk import wire
 from xtrace_sdk.server.ciphertexts import decode_vectors
-from xtrace_sdk.server.models import MAX_CHUNKS
+from xtrace_sdk.server.models import MAX_CHUNKS, MAX_VALUES
 from xtrace_sdk.server.routes import chunks
 
 
@@ -141,6 +141,15 @@ def test_more_chunks_than_one_request_takes(org, client, kb) -> None:
         body = {"kb_id": kb, "context_id": client.context_id, name: [one] * (MAX_CHUNKS + 1)}
         refused(org.api.request(method, org.path(wire.CHUNKS), json=body), 400, f"{name}: List should have")
     assert org.count(kb) == 0
+
+
+@pytest.mark.parametrize("value", ['""', "[]", "{}", '","'])
+def test_more_values_than_one_request_holds(org, client, kb, value: str) -> None:
+    """Refused unparsed: the chunk's own faults are not what is said."""
+    values = ",".join([value] * (MAX_VALUES // 2 + 1) * (2 if value == '""' else 1))
+    body = f'{{"kb_id": "{kb}", "context_id": "{client.context_id}", "chunks": [{values}]}}'
+    answer = org.api.post(org.path(wire.CHUNKS), content=body, headers={"content-type": wire.JSON})
+    refused(answer, 400, "body: more than 1,000,000 commas and brackets")
 
 
 def test_chunks_are_checked_beside_the_event_loop(org, client, kb, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from xtrace_sdk.cli import options
+from xtrace_sdk.cli import kms, options
 from xtrace_sdk.cli.console import command, fail, print_json, table
 from xtrace_sdk.cli.settings import (
     ADMIN_KEY,
@@ -59,6 +59,14 @@ async def init(
     key_len: Annotated[
         int, typer.Option(min=1024, metavar="BITS", help="Bits of each prime; 1536 for data that must last.")
     ] = 1024,
+    kms_key: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="AWS KMS key (id, ARN or alias) to seal the context with."),
+    ] = None,
+    kms_context: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Encryption context for KMS. May be given several times."),
+    ] = None,
     remote: Annotated[
         bool, typer.Option("--remote", help="Also keep the context, its keys sealed, on the server.")
     ] = False,
@@ -67,15 +75,22 @@ async def init(
     """Prepare a project: settings, embedding model, and a context with new keys.
 
     Asks at a terminal for what no option tells. Settings go to the .env file, the model's description to
-    data/embed_model, the context, sealed by a passphrase, to data/exec_context. Secrets go to the system's
-    keyring if there is one and are never written to a file. A context that exists is kept and used.
+    data/embed_model, the context, sealed by a passphrase or by AWS KMS, to data/exec_context. Secrets go to
+    the system's keyring if there is one and are never written to a file. A context that exists is kept and
+    used.
     """
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-    settings, updates = _settings(env_file, api_url, org_id, credentials)
+    if kms_context and not kms_key:
+        raise ConfigurationError("--kms-context: goes together with --kms-key")
+    in_kms = {kms.KEY_ID: kms_key or "", kms.ENCRYPTION_CONTEXT: kms.pairs(kms_context or [])}
+    settings, updates = _settings(env_file, api_url, org_id, credentials, in_kms if kms_key else {})
     described = _model(settings, provider, model, dimensions, base_url)
     new = not settings.context_path.is_file()
-    given = {API_KEY: settings.ask(API_KEY), PASSPHRASE: _passphrase(settings, new=new)}
+    by_kms = bool(settings.values.get(kms.KEY_ID))
+    given = {API_KEY: settings.ask(API_KEY)}
+    if not by_kms:
+        given[PASSPHRASE] = _passphrase(settings, new=new)
     if admin:
         given[ADMIN_KEY] = settings.ask(ADMIN_KEY)
     if inference:
@@ -85,7 +100,12 @@ async def init(
         await client.list_exec_contexts()  # a wrong address or key is told before anything is made
         if new:
             context = ExecutionContext.create(
-                given[PASSPHRASE], "paillier_lookup", described.dim, key_len, path=settings.context_path
+                given.get(PASSPHRASE),
+                "paillier_lookup",
+                described.dim,
+                key_len,
+                path=settings.context_path,
+                key_provider=kms.new_provider(settings, None) if by_kms else None,
             )
         else:
             context = settings.open_context()
@@ -110,20 +130,23 @@ async def init(
         ("embedding", f"{described.provider} {described.model_name}, {described.dim} dimensions"),
         ("context", f"{'new' if new else 'kept'}: {settings.context_path}, id {context.id[:12]}…"),
         ("settings", str(env_file)),
-        ("keyring", ", ".join(kept) or "none (needs the package keyring and a system that has one)"),
+        ("keyring", ", ".join(kept) or "none (needs the extra 'keyring' and a system that has one)"),
     ]
     print(table(rows))
     if new:
-        print(
-            "Keep a copy of the context and remember its passphrase: without both the data stay unreadable."
-        )
+        secret = "keep the KMS key" if by_kms else "remember its passphrase"
+        print(f"Keep a copy of the context and {secret}: without both the data stay unreadable.")
     asked = [name for name in given if name not in kept and not replace(settings, given={}).secret(name)]
     if asked:
         print(f"Kept nowhere: {', '.join(asked)}. Set them in the environment, or be asked each time.")
 
 
 def _settings(
-    env_file: Path, api_url: str | None, org_id: str | None, credentials: Path | None
+    env_file: Path,
+    api_url: str | None,
+    org_id: str | None,
+    credentials: Path | None,
+    more: dict[str, str],
 ) -> tuple[Settings, dict[str, str]]:
     """The settings to be, and what of them the ``.env`` file shall hold."""
     in_file = read_env_file(env_file, named=env_file != Path(".env")) if env_file.is_file() else {}
@@ -132,6 +155,7 @@ def _settings(
         "XTRACE_API_URL": _asked("Server", api_url or known.get("XTRACE_API_URL"), DEFAULT_URL).rstrip("/"),
         "XTRACE_EXECUTION_CONTEXT_PATH": str(Settings(known).context_path),
         "XTRACE_EMBEDDING_MODEL_PATH": str(Settings(known).model_path),
+        **more,
     }
     if credentials is not None:
         updates["XTRACE_CREDENTIALS_FILE"] = str(credentials.resolve())

@@ -1,11 +1,13 @@
 """Contexts whose root keys AWS KMS keeps.
 
 ``XTRACE_KMS_KEY_ID`` names the KMS key; account and region come from boto3's own settings. The id of a sealed
-context is bound to its key as KMS's EncryptionContext, so that KMS logs what was opened.
+context is bound to its key as KMS's EncryptionContext, so that KMS logs what was opened. Contexts of the
+original's format get the one in ``XTRACE_KMS_ENCRYPTION_CONTEXT``, a JSON object, if it is set.
 """
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +19,18 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
 
 KEY_ID: Final = "XTRACE_KMS_KEY_ID"
+ENCRYPTION_CONTEXT: Final = "XTRACE_KMS_ENCRYPTION_CONTEXT"
 
 
-def new_provider(settings: Settings, context_id: str) -> AWSKMSKeyProvider:
-    """A new data key for a sealed context. Raises ConfigurationError, KeyProviderError."""
+def new_provider(settings: Settings, context_id: str | None) -> AWSKMSKeyProvider:
+    """A new data key for a sealed context, or (None) one of the original's format.
+
+    Raises ConfigurationError, KeyProviderError.
+    """
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
 
-    return AWSKMSKeyProvider.create(_client(), _key_id(settings), encryption_context=_binding(context_id))
+    binding = _given(settings) if context_id is None else _binding(context_id)
+    return AWSKMSKeyProvider.create(_client(), _key_id(settings), encryption_context=binding)
 
 
 def stored_provider(settings: Settings, stored: Mapping[str, Any]) -> AWSKMSKeyProvider:
@@ -35,7 +42,7 @@ def stored_provider(settings: Settings, stored: Mapping[str, Any]) -> AWSKMSKeyP
         wrapped = b64decode(stored["wrapped_key"], validate=True)
     except (KeyError, TypeError, ValueError):
         raise DecryptionError("wrapped_key: not valid base64") from None
-    binding = _binding(v2.read_header(stored)["id"]) if v2.is_v2(stored) else None
+    binding = _binding(v2.read_header(stored)["id"]) if v2.is_v2(stored) else _given(settings)
     return AWSKMSKeyProvider.from_wrapped(
         wrapped, kms_client=_client(), key_id=_key_id(settings), encryption_context=binding
     )
@@ -43,6 +50,27 @@ def stored_provider(settings: Settings, stored: Mapping[str, Any]) -> AWSKMSKeyP
 
 def _binding(context_id: str) -> dict[str, str]:
     return {"xtrace-context": context_id}
+
+
+def pairs(options: list[str]) -> str:
+    """``["a=b"]`` as the settings keep it. Raises ConfigurationError naming the option."""
+    parted = [option.partition("=") for option in options]
+    if not all(name and equals for name, equals, _ in parted):
+        raise ConfigurationError("--kms-context: expected NAME=VALUE")
+    return json.dumps({name: value for name, _, value in parted})
+
+
+def _given(settings: Settings) -> dict[str, str] | None:
+    text = settings.values.get(ENCRYPTION_CONTEXT)
+    if not text:
+        return None
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in parsed.values()):
+        raise ConfigurationError(f"{ENCRYPTION_CONTEXT}: expected a JSON object of strings")
+    return parsed
 
 
 def _key_id(settings: Settings) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from xtrace_sdk.cli import api_keys, kb, keys, xvec
@@ -11,6 +13,9 @@ from xtrace_sdk.cli.init import init
 from xtrace_sdk.cli.serve import serve
 from xtrace_sdk.cli.shell import shell
 from xtrace_sdk.cli.version import version
+
+# Before the core is loaded: threads that wait sleep, rather than spin away the time of those that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(
     name="xtrace",

@@ -2,7 +2,7 @@
 
 Settings come from options, the environment, a ``.env`` file (``--env-file``, else ``XTRACE_ENV_FILE``,
 else ``./.env``), in this order. Secrets (API keys, passphrase) come from the environment, the
-server's own ``credentials.json`` if ``XTRACE_CREDENTIALS_FILE`` names it, the system's keyring if the package
+server's own ``credentials.json`` if ``XTRACE_CREDENTIALS_FILE`` names it, the system's keyring if the extra
 ``keyring`` is installed, or a prompt. Nothing here writes a secret to a file.
 """
 
@@ -15,6 +15,7 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -202,20 +203,23 @@ class Settings:
         keyring = system_keyring()
         if keyring is None:
             return None
-        found: str | None = keyring.get_password(_KEYRING_SERVICE, self.keyring_name(name))
-        return found
+        with suppress(keyring.errors.KeyringError):  # locked, for one
+            found: str | None = keyring.get_password(_KEYRING_SERVICE, self.keyring_name(name))
+            return found
+        return None
 
     def keep(self, name: str, secret: str) -> bool:
-        """Put a secret into the system's keyring -> whether there is one."""
+        """Put a secret into the system's keyring -> whether it is there now."""
         keyring = system_keyring()
         if keyring is None:
             return False
-        keyring.set_password(_KEYRING_SERVICE, self.keyring_name(name), secret)
-        return True
+        with suppress(keyring.errors.KeyringError):
+            keyring.set_password(_KEYRING_SERVICE, self.keyring_name(name), secret)
+        return self._from_keyring(name) == secret
 
 
 def system_keyring() -> Any:
-    """The module ``keyring`` if it is installed and has somewhere to keep secrets, else None."""
+    """The module ``keyring`` (extra ``keyring``), None without it or without a keyring on this system."""
     try:
         keyring, fail = import_module("keyring"), import_module("keyring.backends.fail")
     except ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,8 @@ from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server.settings import Settings
 
 _USAGE = 2
+# As `xtrace` does, before the core is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main() -> None:

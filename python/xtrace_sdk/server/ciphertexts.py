@@ -16,7 +16,7 @@ from xtrace_sdk import _core, wire
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.server.storage.base import Ciphertexts, PublicContext
 
-_MAX_MODULUS_BITS = 1 << 15
+_MAX_MODULUS_BITS = 1 << 14  # what the core computes with
 _MAX_CHUNKS = 1 << 10
 
 
