@@ -35,6 +35,7 @@ DEFAULT_MODEL: Final = Path("data/embed_model")
 API_KEY: Final = "XTRACE_API_KEY"
 ADMIN_KEY: Final = "XTRACE_ADMIN_KEY"
 PASSPHRASE: Final = "XTRACE_PASS_PHRASE"  # noqa: S105 - the name of a variable
+OLD_PASSPHRASE: Final = "XTRACE_OLD_PASS_PHRASE"  # noqa: S105 - the same
 INFERENCE_KEY: Final = "INFERENCE_API_KEY"
 
 _KEYRING_SERVICE: Final = "xtrace"
@@ -43,6 +44,7 @@ _PROMPTS: Final = {
     API_KEY: "API key",
     ADMIN_KEY: "Admin key",
     PASSPHRASE: "Passphrase of the context",
+    OLD_PASSPHRASE: "Passphrase of the old context",
     INFERENCE_KEY: "Key of the language model's service",
 }
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")

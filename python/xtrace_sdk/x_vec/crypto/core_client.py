@@ -17,7 +17,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from xtrace_sdk._core import HammingDecoder, HammingEncryptor, PublicKey, SecretKey
-from xtrace_sdk.errors import InputError, KeyMismatchError, NotLoadedError, WeakKeyError
+from xtrace_sdk.errors import CiphertextError, InputError, KeyMismatchError, NotLoadedError, WeakKeyError
 from xtrace_sdk.x_vec.crypto.bits import as_bits
 from xtrace_sdk.x_vec.crypto.hamming_client_base import HammingClientBase
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers, numbers_to_rows, row_to_numbers
@@ -85,6 +85,29 @@ class CorePaillierClient(HammingClientBase, Secret):
         if rows.ndim != 3 or rows.shape[1:] != (decoder.chunks, decoder.width):
             raise InputError(f"rows: expected shape (N, {decoder.chunks}, {decoder.width}), got {rows.shape}")
         return decoder.decode(np.ascontiguousarray(rows), threads=threads, progress=progress)
+
+    def decrypt_vectors(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Vectors (N, chunks, width) as they are stored in the plain encoding -> bits (N, embed_len).
+
+        Raises InputError for another shape, CiphertextError naming the first row that holds no vector,
+        NotLoadedError without keys.
+        """
+        decoder = self._ready_decoder()
+        if rows.ndim != 3 or rows.shape[1:] != (decoder.chunks, decoder.width):
+            raise InputError(f"rows: expected shape (N, {decoder.chunks}, {decoder.width}), got {rows.shape}")
+        plain = decoder.decrypt(np.ascontiguousarray(rows).reshape(-1, decoder.width))
+        bits = np.empty((len(rows), self.embed_len), np.uint8)
+        for position, number in enumerate(plain):
+            row, first = position // decoder.chunks, position % decoder.chunks * self.key_len
+            length = min(self.key_len, self.embed_len - first)
+            if number.bit_length() > 2 * length:
+                raise CiphertextError(f"row {row}: not a vector of {self.embed_len} dimensions")
+            fields = np.unpackbits(np.frombuffer(number.to_bytes(-(-length // 4), "big"), np.uint8))
+            high, low = fields[-2 * length :: 2], fields[1 - 2 * length :: 2]
+            if high.any():
+                raise CiphertextError(f"row {row}: not a vector of {self.embed_len} dimensions")
+            bits[row, first : first + length] = low
+        return bits
 
     # Lists and numbers
 

@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+
+from xtrace_sdk.errors import CiphertextError, DecryptionError, DimensionMismatchError, InputError
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.migration import MigratingRetriever, migrate
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+DIMENSIONS = 48
+COUNT = 25
+
+
+def make(kind="paillier_lookup", dimensions=DIMENSIONS):
+    return ExecutionContext.create("p", kind, dimensions, 256, encoding="plain", allow_insecure=True)
+
+
+@pytest.fixture(scope="module", params=["paillier_lookup", "paillier"])
+def old(request):
+    return make(request.param)
+
+
+@pytest.fixture(scope="module")
+def new():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def bits():
+    return np.random.default_rng(7).integers(0, 2, (COUNT, DIMENSIONS), dtype=np.uint8)
+
+
+@pytest.fixture
+async def full(old, bits, integration, kb_id):
+    """A knowledge base with chunks of all kinds under the old context."""
+    chunks = [
+        {
+            "chunk_content": f"text {number} ü",
+            "meta_data": {"tag1": str(number % 3), "facets": ["a", str(number)], "other": {"n": number}},
+            "name": f"name {number}",
+        }
+        | ({"key": f"key {number}"} if number % 2 else {})
+        for number in range(COUNT)
+    ]
+    loader = DataLoader(old, integration)
+    index, db = await loader.load_data_from_memory(chunks, bits, disable_progress=True)
+    await loader.dump_db(db, index, kb_id)
+    return kb_id
+
+
+def stop_at(count):
+    def stop(done, _total):
+        if done == count:
+            raise InterruptedError
+
+    return stop
+
+
+async def everything(integration, kb_id):
+    fields = ["chunk_id", "meta_data", "name", "key"]
+    return await integration.get_chunk_by_id(range(1, COUNT + 1), kb_id, fields)
+
+
+async def found(retriever, bits, kb_id):
+    ids, distances = await retriever.nn_search_for_ids(bits[3], COUNT, kb_id, include_scores=True)
+    return dict(zip(ids, distances, strict=True))
+
+
+def expected(bits):
+    return {number + 1: int((bits[number] ^ bits[3]).sum()) for number in range(len(bits))}
+
+
+async def test_everything_moves_and_nothing_else_changes(old, new, bits, integration, full):
+    before = await everything(integration, full)
+    told = []
+    moved = await migrate(old, new, integration, full, batch_size=10, progress=lambda *now: told.append(now))
+    assert moved == COUNT
+    assert told == [(10, COUNT), (20, COUNT), (COUNT, COUNT)]
+    assert await everything(integration, full) == before
+    assert await found(Retriever(new, integration), bits, full) == expected(bits)
+    assert await found(Retriever(old, integration), bits, full) == {}
+    chunks = await Retriever(new, integration).retrieve_and_decrypt(range(1, COUNT + 1), full)
+    assert [chunk["chunk_content"] for chunk in chunks] == [f"text {number} ü" for number in range(COUNT)]
+    with pytest.raises(DecryptionError):
+        await Retriever(old, integration).retrieve_and_decrypt([1], full)
+    assert await migrate(old, new, integration, full) == 0
+
+
+async def test_searches_see_both_halves_and_it_goes_on_where_it_was(old, new, bits, integration, full):
+    with pytest.raises(InterruptedError):
+        await migrate(old, new, integration, full, batch_size=5, progress=stop_at(10))
+    halves = [await found(Retriever(context, integration), bits, full) for context in (old, new)]
+    assert [len(half) for half in halves] == [COUNT - 10, 10]
+    both = MigratingRetriever(old, new, integration)
+    assert await found(both, bits, full) == expected(bits)
+    nearest = await both.nn_search_for_ids(bits[3], 3, full)
+    assert nearest == sorted(expected(bits), key=lambda one: (expected(bits)[one], one))[:3]
+    chunks = await both.retrieve_and_decrypt([COUNT, 1, 12], full)
+    assert [chunk["chunk_content"] for chunk in chunks] == [f"text {at} ü" for at in (COUNT - 1, 0, 11)]
+    assert await migrate(old, new, integration, full) == COUNT - 10
+    assert await found(both, bits, full) == expected(bits)
+
+
+async def test_new_chunks_may_come_meanwhile(old, new, bits, integration, full):
+    with pytest.raises(InterruptedError):
+        await migrate(old, new, integration, full, batch_size=10, progress=stop_at(10))
+    await DataLoader(new, integration).upsert_one({"chunk_content": "later"}, bits[3], full)
+    assert await migrate(old, new, integration, full, batch_size=10) == COUNT - 10
+    assert len(await found(Retriever(new, integration), np.vstack([bits, bits[3:4]]), full)) == COUNT
+    ids = await Retriever(new, integration).nn_search_for_ids(bits[3], 2, full)
+    assert set(ids) == {4, COUNT + 1}
+
+
+class Deleting(XTraceIntegration):
+    """Deletes a chunk between the reading of a batch and its update, as another user might."""
+
+    to_delete = 4
+
+    async def update_chunks(self, *arguments, **more):
+        if self.to_delete is not None:
+            chunk_id, self.to_delete = self.to_delete, None
+            await self.delete_chunks([chunk_id], arguments[3])
+        return await super().update_chunks(*arguments, **more)
+
+
+async def test_chunks_may_go_meanwhile(old, new, integration, full):
+    client = Deleting(integration.org_id, integration.api_key, integration.admin_key, integration.api_url)
+    async with client:
+        assert await migrate(old, new, client, full, batch_size=10) == COUNT - 1
+    assert client.to_delete is None
+    assert len(await everything(integration, full)) == COUNT - 1
+
+
+class Lying(XTraceIntegration):
+    """Gives back something else than it was sent."""
+
+    async def get_chunk_by_id(self, chunk_ids, kb_id, projection=None):
+        chunks = await super().get_chunk_by_id(chunk_ids, kb_id, projection)
+        if "name" not in projection:  # what is read back
+            chunks[1], chunks[2] = (
+                {**chunks[1], "index": chunks[2]["index"]},
+                {**chunks[2], "index": chunks[1]["index"]},
+            )
+        return chunks
+
+
+async def test_what_was_not_stored_as_sent_is_found(old, new, integration, full):
+    client = Lying(integration.org_id, integration.api_key, integration.admin_key, integration.api_url)
+    async with client:
+        with pytest.raises(CiphertextError, match="chunk 2: the server does not have what it was sent"):
+            await migrate(old, new, client, full)
+
+
+async def test_a_chunk_that_does_not_open_is_named(old, new, integration, full):
+    await integration.patch_chunks(full, old.id, [{"chunk_id": 7, "chunk_content": "AAAA"}])
+    with pytest.raises(DecryptionError, match="chunk 7: cannot decrypt"):
+        await migrate(old, new, integration, full)
+    assert len(await everything(integration, full)) == COUNT
+
+
+async def test_a_row_that_holds_no_vector_is_named(old, new, integration, full):
+    n_squared = old.homomorphic.public_key.n_squared
+    doubled = [pow(value, 2, n_squared) for value in old.homomorphic.encrypt_vec_one([1] * DIMENSIONS)]
+    chunk = {"chunk_content": old.aes.encrypt("x"), "chunk_id": 3, "meta_data": {}, "name": ""}
+    await integration.update_chunks([doubled], [chunk], old.id, full)
+    with pytest.raises(CiphertextError, match="row 2: not a vector of 48 dimensions"):
+        await migrate(old, new, integration, full)
+
+
+async def test_what_cannot_be_migrated(old, new, integration):
+    with pytest.raises(InputError, match="new: is the old context"):
+        await migrate(old, old, integration, "x")
+    with pytest.raises(DimensionMismatchError, match="new: has 8 dimensions, the old one 48"):
+        await migrate(old, make(dimensions=8), integration, "x")
+    with pytest.raises(InputError, match="batch_size"):
+        await migrate(old, new, integration, "x", batch_size=0)
