@@ -21,10 +21,9 @@ from xtrace_sdk.errors import ConfigurationError, DimensionMismatchError
 from xtrace_sdk.stores import checks
 from xtrace_sdk.stores.base import Chunk, EmbeddedChunk, RetrievalResult, Vector
 
-try:
-    import asyncpg
-except ModuleNotFoundError as _missing:
-    raise ConfigurationError("PgVectorStore needs the extra: xtrace-sdk-native[postgres]") from _missing
+from xtrace_sdk.postgres import open_pool  # the extra's absence is named there
+
+import asyncpg  # isort: skip
 
 log = logging.getLogger("xtrace.stores")
 
@@ -111,28 +110,10 @@ class PgVectorStore:
         _within(startup_retries, 0, 1000, "startup_retries")
         if not 0 <= startup_backoff_seconds < math.inf:
             raise ConfigurationError("startup_backoff_seconds: expected at least 0")
-        transient = (
-            OSError,
-            asyncpg.PostgresConnectionError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.TooManyConnectionsError,
+        store = cls(None, dimensions, **store_options)
+        store._pool = await open_pool(
+            dsn, startup_retries, startup_backoff_seconds, log, min_size=min_size, max_size=max_size
         )
-        for attempt in itertools.count(1):
-            pool = asyncpg.create_pool(dsn, min_size=min_size, max_size=max_size)
-            store = cls(pool, dimensions, **store_options)
-            try:
-                await pool
-                break
-            except transient as error:
-                if attempt > startup_retries:
-                    raise
-                pause = min(_LONGEST_PAUSE, startup_backoff_seconds * 2 ** (attempt - 1))
-                pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-                reason = type(error).__name__
-            log.warning(
-                "no connection: %s; retry %d of %d in %.1f s", reason, attempt, startup_retries, pause
-            )
-            await asyncio.sleep(pause)
         return store
 
     async def apply_migrations(self) -> None:
@@ -141,7 +122,7 @@ class PgVectorStore:
         Raises ConfigurationError when the table was written by a newer version or pgvector is too old,
         DimensionMismatchError when it was made for other dimensions.
         """
-        known = dict(_migrations())
+        known = dict(numbered_sql(__package__, "migrations"))
         async with self._transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
             await connection.execute(
@@ -333,10 +314,3 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
 def _within(value: Any, least: int, most: int, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ConfigurationError(f"{name}: expected an integer from {least} to {most}, got {value!r}")
-
-
-def _migrations() -> Iterator[tuple[int, str]]:
-    """(number, SQL) of the numbered files of this package; one that was released is never changed."""
-    for entry in files(__package__).joinpath("migrations").iterdir():
-        if match := _MIGRATION.fullmatch(entry.name):
-            yield int(match[1]), entry.read_text(encoding="utf-8")

@@ -41,6 +41,11 @@ class TooSlowError(StoreError):
     """A search by metadata took longer than a caller may take."""
 
 
+def too_slow(seconds: float) -> TooSlowError:
+    """The error of a search that was ended after `seconds`."""
+    return TooSlowError(f"meta_filter: the search takes longer than {seconds:g} seconds; give a simpler one")
+
+
 class FormatError(StoreError):
     """The database was written by a newer version of this server."""
 
@@ -291,4 +296,4 @@ class Store(Protocol):
         """(ids of one page, number of all that match); absent values last, equal ones by chunk id."""
 
     def changes(self, org_id: str, kb_id: str, context_id: str, since: int) -> AsyncIterator[Change]:
-        """What changed after number `since`, seen from one state of the store, in ascending order of id."""
+        """What changed after number `since`, seen from one state of the store."""

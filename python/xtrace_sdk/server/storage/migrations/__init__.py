@@ -1,21 +1,22 @@
-"""Numbered SQL files, one folder an engine; a file that was released is never changed."""
+"""Numbered SQL files, one folder an engine."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from importlib.resources import files
-
-_NAME = re.compile(r"(\d{4})_\w+\.sql")
+from xtrace_sdk.numbered_sql import numbered_sql
+from xtrace_sdk.server.storage.base import FormatError
 
 
-def migrations(engine: str) -> Iterator[tuple[int, str]]:
+def migrations(engine: str) -> list[tuple[int, str]]:
     """(number, SQL text) of an engine's migrations, ascending and without gaps."""
-    found = {
-        int(match[1]): entry.read_text(encoding="utf-8")
-        for entry in files(__name__).joinpath(engine).iterdir()
-        if (match := _NAME.fullmatch(entry.name))
-    }
-    if sorted(found) != list(range(1, len(found) + 1)):
-        raise RuntimeError(f"migrations of {engine} are not numbered 1 to {len(found)}")
-    yield from sorted(found.items())
+    return numbered_sql(__name__, engine)
+
+
+def missing(engine: str, present: int) -> list[tuple[int, str]]:
+    """The migrations that a database at number `present` lacks. Raises FormatError when it is newer."""
+    known = migrations(engine)
+    if present > len(known):
+        raise FormatError(
+            f"the database has format {present}, this version knows formats up to {len(known)}: "
+            "install the version that wrote it"
+        )
+    return known[present:]

@@ -1,0 +1,493 @@
+"""Chunks and their vectors, for every engine.
+
+A change begins by raising the number of the knowledge base (`_begin`), which also keeps other writers of it
+waiting until the transaction has ended.
+"""
+
+# ruff: noqa: S608 - statements are made from fixed pieces; everything a caller sent is a bound parameter
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xtrace_sdk.server.metadata import Meta, facets_of, merged, tags_of
+from xtrace_sdk.server.storage.admin_statements import bound_context, kb_number, locked_kb, now
+from xtrace_sdk.server.storage.base import (
+    Change,
+    ChunkField,
+    ChunkPatch,
+    Ciphertexts,
+    ConflictError,
+    Ids,
+    Inserted,
+    NewChunk,
+    NotFoundError,
+    Query,
+    Replay,
+    SortField,
+    StoredChunk,
+)
+from xtrace_sdk.server.storage.filter_statements import Bound, compile_filter, facet_token
+from xtrace_sdk.server.storage.statements import (
+    MAX_INTEGER,
+    Dialect,
+    DuplicateError,
+    Repeated,
+    Row,
+    Steps,
+    row,
+    rows,
+    the_row,
+)
+from xtrace_sdk.wire import FACETS
+
+_PAGE = 4096
+_NO_IDS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kb:
+    """A knowledge base that is being changed: its number and the number of this change."""
+
+    no: int
+    seq: int
+
+
+def insert(
+    org_id: str, kb_id: str, context_id: str, chunks: Sequence[NewChunk], replay: Replay | None
+) -> Steps[Inserted]:
+    if replay is not None:
+        # Locked first: of two equal requests at once the second finds the answer of the first.
+        answered = yield from _replayed((yield from locked_kb(org_id, kb_id)), replay)
+        if answered is not None:
+            return answered
+    kb = yield from _begin(org_id, kb_id)
+    context = yield from bound_context(org_id, kb.no, context_id)
+    (next_id,) = yield from the_row("SELECT next_id FROM kbs WHERE no = ?", kb.no)
+    keys = [chunk.key for chunk in chunks if chunk.key is not None]
+    present = {}
+    if keys:
+        found = yield from rows("SELECT key, id FROM chunks WHERE kb = ? AND key = ANY(?)", kb.no, keys)
+        present = {key: chunk_id for key, chunk_id in found}  # noqa: C416 - rows are of several types
+    ids = []
+    for chunk in chunks:
+        chunk_id = present.get(chunk.key) if chunk.key is not None else None
+        if chunk_id is None:
+            chunk_id = next_id
+            next_id += 1
+        ids.append(chunk_id)
+    replaced = list(present.values())
+    if replaced:
+        yield from _forget(kb, (yield from _moved(kb.no, context, replaced)))
+        yield from _remove_rows(kb.no, replaced)
+    yield from _add_rows(kb, context, ids, chunks)
+    yield from _end(kb, added=len(chunks) - len(present), next_id=next_id)
+    if replay is not None:
+        yield from rows(
+            "INSERT INTO replays (token, digest, kb, expires, ids) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (token) DO UPDATE SET digest = excluded.digest, kb = excluded.kb, "
+            "expires = excluded.expires, ids = excluded.ids",
+            replay.token,
+            replay.digest,
+            kb.no,
+            time.time() + replay.seconds,
+            json.dumps([ids, len(present)]),
+        )
+    return Inserted(ids, len(present))
+
+
+def _replayed(kb: int, replay: Replay) -> Steps[Inserted | None]:
+    moment = time.time()
+    yield from rows(
+        "DELETE FROM replays WHERE token IN "
+        "(SELECT token FROM replays WHERE expires < ? FOR UPDATE SKIP LOCKED)",
+        moment,
+    )
+    found = yield from row(
+        "SELECT digest, ids FROM replays WHERE token = ? AND expires >= ?", replay.token, moment
+    )
+    if found is None:
+        return None
+    if found[0] != replay.digest:
+        raise ConflictError("idempotency-key: was used for another request")
+    ids, replaced = json.loads(found[1])
+    if not replay.strict and len((yield from _existing(kb, ids))) < len(ids):
+        return None
+    return Inserted(ids, replaced)
+
+
+def update(
+    org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, NewChunk]]
+) -> Steps[int]:
+    kb = yield from _begin(org_id, kb_id)
+    context = yield from bound_context(org_id, kb.no, context_id)
+    ids = [chunk_id for chunk_id, _ in updates]
+    present = yield from _required(kb.no, ids)
+    chunks = [
+        chunk if chunk.key is not None else replace(chunk, key=present[chunk_id])
+        for chunk_id, chunk in updates
+    ]
+    created = yield from _created(kb.no, ids)
+    yield from _forget(kb, (yield from _moved(kb.no, context, ids)))
+    yield from _remove_rows(kb.no, ids)
+    yield from _add_rows(kb, context, ids, chunks, created)
+    yield from _end(kb)
+    return len(ids)
+
+
+def patch(org_id: str, kb_id: str, context_id: str, patches: Sequence[ChunkPatch]) -> Steps[int]:
+    kb = yield from _begin(org_id, kb_id)
+    ids = [one.id for one in patches]
+    yield from _required(kb.no, ids)
+    vectors = [(one.id, one.vector) for one in patches if one.vector is not None]
+    if vectors:
+        context = yield from bound_context(org_id, kb.no, context_id)
+        yield from _patch_vectors(kb, context, vectors)
+    for one in patches:
+        if one.content is not None:
+            yield from rows(
+                "UPDATE chunks SET content = ? WHERE kb = ? AND id = ?", one.content, kb.no, one.id
+            )
+        if one.name is not None:
+            yield from rows("UPDATE chunks SET name = ? WHERE kb = ? AND id = ?", one.name, kb.no, one.id)
+        if one.meta is not None:
+            yield from _patch_meta(kb.no, [one.id], one.meta)
+    yield from _end(kb)
+    return len(ids)
+
+
+def _patch_vectors(kb: _Kb, context: int, vectors: Sequence[tuple[int, Ciphertexts]]) -> Steps[None]:
+    ids = [chunk_id for chunk_id, _ in vectors]
+    yield from _forget(kb, (yield from _moved(kb.no, context, ids)))
+    yield from rows("UPDATE chunks SET context = ? WHERE kb = ? AND id = ANY(?)", context, kb.no, ids)
+    yield from _add_vectors(kb, context, ids, [vector for _, vector in vectors])
+
+
+def patch_matching(
+    dialect: Dialect, org_id: str, kb_id: str, query: Query, changes_of: Meta
+) -> Steps[int]:
+    kb = yield from _begin(org_id, kb_id)
+    ids = (yield from select(dialect, org_id, kb_id, query)).tolist()
+    yield from _patch_meta(kb.no, ids, changes_of)
+    yield from _end(kb)
+    return len(ids)
+
+
+def delete(org_id: str, kb_id: str, ids: Sequence[int]) -> Steps[int]:
+    kb = yield from _begin(org_id, kb_id)
+    present = sorted((yield from _existing(kb.no, ids)))
+    yield from _forget(kb, present)
+    yield from _remove_rows(kb.no, present)
+    yield from _end(kb, added=-len(present))
+    return len(present)
+
+
+def delete_matching(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[int]:
+    yield from locked_kb(org_id, kb_id)
+    ids = yield from select(dialect, org_id, kb_id, query)
+    return (yield from delete(org_id, kb_id, ids.tolist()))
+
+
+def fetch(
+    org_id: str, kb_id: str, ids: Sequence[int], fields: frozenset[ChunkField]
+) -> Steps[dict[int, StoredChunk]]:
+    kb = yield from kb_number(org_id, kb_id)
+    content = "c.content" if "content" in fields else "NULL"
+    vector = "v.ciphertexts, v.data" if "index" in fields else "NULL, NULL"
+    record = "v.record" if "record" in fields else "NULL"
+    join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id" if fields & {"index", "record"} else ""
+    found = yield from rows(
+        f"SELECT c.id, c.name, c.key, c.meta, {content}, {vector}, {record} FROM chunks AS c {join} "
+        "WHERE c.kb = ? AND c.id = ANY(?)",
+        kb,
+        list(ids),
+    )
+    return {
+        chunk_id: StoredChunk(
+            chunk_id,
+            name,
+            key,
+            json.loads(meta),
+            text,
+            None if data is None else Ciphertexts(count, data),
+            record,
+        )
+        for chunk_id, name, key, meta, text, count, data, record in found
+    }
+
+
+def select(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[Ids]:
+    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
+    # With a filter, the plus keeps the database from walking all chunks only because they come sorted.
+    order = "c.id" if query.filter is None else "+c.id"
+    found = yield from rows(
+        f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order}", *parameters
+    )
+    return np.fromiter((chunk_id for (chunk_id,) in found), dtype=np.int64)
+
+
+def count(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[int]:
+    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
+    (number,) = yield from the_row(f"SELECT COUNT(*) FROM chunks AS c WHERE {condition}", *parameters)
+    return int(number)
+
+
+def page(
+    dialect: Dialect,
+    org_id: str,
+    kb_id: str,
+    query: Query,
+    sort_by: SortField,
+    descending: bool,
+    limit: int | None,
+    offset: int,
+) -> Steps[tuple[list[int], int]]:
+    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
+    direction = "DESC" if descending else "ASC"
+    column = "" if sort_by == "chunk_id" else f"c.{sort_by} {direction} NULLS LAST, "
+    order = f"{column}c.id {'ASC' if column else direction}"
+    found = yield from rows(
+        f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
+        *parameters,
+        MAX_INTEGER if limit is None else limit,
+        offset,
+    )
+    total = yield from count(dialect, org_id, kb_id, query)
+    return [chunk_id for (chunk_id,) in found], total
+
+
+def _condition(
+    dialect: Dialect, org_id: str, kb_id: str, query: Query
+) -> Steps[tuple[str, list[Bound]]]:
+    """The rows of ``chunks AS c`` that a query means: (condition, parameters in order)."""
+    kb = yield from kb_number(org_id, kb_id)
+    conditions = ["c.kb = ?"]
+    parameters: list[Bound] = [kb]
+    if query.context_id is not None:
+        conditions.append("c.context IN (SELECT no FROM contexts WHERE org = ? AND id = ?)")
+        parameters += [org_id, query.context_id]
+    if query.id_range is not None:
+        conditions.append("c.id BETWEEN ? AND ?")
+        parameters += query.id_range
+    if query.filter is not None:
+        condition, bound = compile_filter(query.filter, kb, dialect)
+        conditions.append(condition)
+        parameters += bound
+    return " AND ".join(conditions), parameters
+
+
+# What changed
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The vectors of a context in a knowledge base that changed after number `since`."""
+
+    kb: int
+    context: int | None
+    since: int
+
+
+def begin_changes(org_id: str, kb_id: str, context_id: str, since: int) -> Steps[tuple[Feed, Change]]:
+    """(what to ask `more_changes` for, the change that says what is gone)."""
+    found = yield from row(
+        "SELECT kbs.no, kbs.seq, contexts.no FROM kbs LEFT JOIN contexts "
+        "ON contexts.org = kbs.org AND contexts.id = ? WHERE kbs.id = ? AND kbs.org = ?",
+        context_id,
+        kb_id,
+        org_id,
+    )
+    if found is None:
+        raise NotFoundError("knowledge base not found")
+    kb, sequence, context = found
+    gone: Sequence[Row] = ()
+    if since:
+        gone = yield from rows("SELECT ids FROM deletions WHERE kb = ? AND seq > ? ORDER BY seq", kb, since)
+    removed = np.frombuffer(b"".join(ids for (ids,) in gone), dtype="<i8").astype(np.int64)
+    return Feed(kb, context, since), Change(sequence, removed, [], [])
+
+
+def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[Sequence[Row]]:
+    """The next rows (seq, id, number of ciphertexts, data, record) after the place `last`, (seq, id)."""
+    if feed.context is None:
+        return ()
+    if feed.since:
+        where = "kb = ? AND context = ? AND (seq, id) > (?, ?) ORDER BY seq, id"
+        parameters = (feed.kb, feed.context, *last)
+    else:  # everything: along the primary key, not through the index on seq
+        where = "kb = ? AND id > ? AND +context = ? ORDER BY id"
+        parameters = (feed.kb, last[1], feed.context)
+    return (
+        yield from rows(
+            f"SELECT seq, id, ciphertexts, data, record FROM vectors WHERE {where} LIMIT {_PAGE}",
+            *parameters,
+        )
+    )
+
+
+# Pieces of a change
+
+
+def _begin(org_id: str, kb_id: str) -> Steps[_Kb]:
+    found = yield from row(
+        "UPDATE kbs SET seq = seq + 1 WHERE id = ? AND org = ? RETURNING no, seq", kb_id, org_id
+    )
+    if found is None:
+        raise NotFoundError("knowledge base not found")
+    return _Kb(*found)
+
+
+def _end(kb: _Kb, added: int = 0, next_id: int = 0) -> Steps[None]:
+    yield from rows(
+        "UPDATE kbs SET count = count + ?, next_id = CASE WHEN next_id < ? THEN ? ELSE next_id END, "
+        "updated_at = ? WHERE no = ?",
+        added,
+        next_id,
+        next_id,
+        now(),
+        kb.no,
+    )
+
+
+def _existing(kb: int, ids: Sequence[int]) -> Steps[dict[int, str | None]]:
+    """Those of `ids` that exist, with their keys."""
+    found = yield from rows("SELECT id, key FROM chunks WHERE kb = ? AND id = ANY(?)", kb, list(ids))
+    return {chunk_id: key for chunk_id, key in found}  # noqa: C416 - rows are of several types
+
+
+def _required(kb: int, ids: Sequence[int]) -> Steps[dict[int, str | None]]:
+    present = yield from _existing(kb, ids)
+    absent = [str(chunk_id) for chunk_id in ids if chunk_id not in present]
+    if absent:
+        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
+        raise NotFoundError(f"chunk_id: no chunk {', '.join(absent[:20])}{more}")
+    return present
+
+
+def _created(kb: int, ids: Sequence[int]) -> Steps[dict[int, int]]:
+    found = yield from rows("SELECT id, created_at FROM chunks WHERE kb = ? AND id = ANY(?)", kb, list(ids))
+    return {chunk_id: created for chunk_id, created in found}  # noqa: C416 - rows are of several types
+
+
+def _add_rows(
+    kb: _Kb,
+    context: int,
+    ids: Sequence[int],
+    chunks: Sequence[NewChunk],
+    created: dict[int, int] | None = None,
+) -> Steps[None]:
+    moment = time.time_ns() // 1000
+    created = created or {}
+    try:
+        yield Repeated(
+            "INSERT INTO chunks (kb, id, context, created_at, key, name, tag1, tag2, tag3, tag4, tag5, facets, "
+            "meta, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    kb.no,
+                    chunk_id,
+                    context,
+                    created.get(chunk_id, moment),
+                    chunk.key,
+                    chunk.name,
+                    *tags_of(chunk.meta),
+                    _facet_count(chunk.meta),
+                    json.dumps(chunk.meta, ensure_ascii=False),
+                    chunk.content,
+                )
+                for chunk_id, chunk in zip(ids, chunks, strict=True)
+            ),
+        )
+    except DuplicateError:
+        raise ConflictError("key: another chunk of the knowledge base has this key") from None
+    yield from _add_facets(
+        kb.no, ((chunk_id, chunk.meta) for chunk_id, chunk in zip(ids, chunks, strict=True))
+    )
+    yield from _add_vectors(kb, context, ids, [chunk.vector for chunk in chunks])
+
+
+def _add_facets(kb: int, metas: Iterable[tuple[int, Meta]]) -> Steps[None]:
+    yield Repeated(
+        "INSERT INTO facets (kb, token, id) VALUES (?, ?, ?)",
+        ((kb, facet_token(token), chunk_id) for chunk_id, meta in metas for token in facets_of(meta)),
+    )
+
+
+def _facet_count(meta: Meta) -> int | None:
+    return None if meta.get(FACETS) is None else len(facets_of(meta))
+
+
+def _add_vectors(
+    kb: _Kb, context: int, ids: Sequence[int], vectors: Sequence[Ciphertexts]
+) -> Steps[None]:
+    yield Repeated(
+        "INSERT INTO vectors (kb, id, context, seq, ciphertexts, data, record) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (kb, id) DO UPDATE SET context = excluded.context, seq = excluded.seq, "
+        "ciphertexts = excluded.ciphertexts, data = excluded.data, record = excluded.record",
+        (
+            (kb.no, chunk_id, context, kb.seq, vector.count, vector.data, vector.record)
+            for chunk_id, vector in zip(ids, vectors, strict=True)
+        ),
+    )
+
+
+def _remove_rows(kb: int, ids: Sequence[int]) -> Steps[None]:
+    yield from _remove_facets(kb, ids)
+    for table in ("vectors", "chunks"):
+        yield from rows(f"DELETE FROM {table} WHERE kb = ? AND id = ANY(?)", kb, list(ids))
+
+
+def _remove_facets(kb: int, ids: Sequence[int]) -> Steps[None]:
+    found = yield from rows(
+        "SELECT id, meta FROM chunks WHERE kb = ? AND facets > 0 AND id = ANY(?)", kb, list(ids)
+    )
+    yield Repeated(
+        "DELETE FROM facets WHERE kb = ? AND token = ? AND id = ?",
+        (
+            (kb, facet_token(token), chunk_id)
+            for chunk_id, meta in found
+            for token in facets_of(json.loads(meta))
+        ),
+    )
+
+
+def _moved(kb: int, context: int, ids: Sequence[int]) -> Steps[list[int]]:
+    """Those of `ids` that leave another context: its index has to forget them."""
+    found = yield from rows(
+        "SELECT id FROM vectors WHERE kb = ? AND id = ANY(?) AND context <> ?", kb, list(ids), context
+    )
+    return [chunk_id for (chunk_id,) in found]
+
+
+def _forget(kb: _Kb, ids: list[int]) -> Steps[None]:
+    if ids:
+        data = np.array(ids, dtype="<i8").tobytes()
+        yield from rows("INSERT INTO deletions (kb, seq, ids) VALUES (?, ?, ?)", kb.no, kb.seq, data)
+
+
+def _patch_meta(kb: int, ids: Sequence[int], patch_of: Meta) -> Steps[None]:
+    found = yield from rows("SELECT id, meta FROM chunks WHERE kb = ? AND id = ANY(?)", kb, list(ids))
+    patched = [(chunk_id, merged(json.loads(meta), patch_of)) for chunk_id, meta in found]
+    if FACETS in patch_of:
+        yield from _remove_facets(kb, ids)
+    yield Repeated(
+        "UPDATE chunks SET tag1 = ?, tag2 = ?, tag3 = ?, tag4 = ?, tag5 = ?, facets = ?, meta = ? "
+        "WHERE kb = ? AND id = ?",
+        (
+            (
+                *tags_of(meta),
+                _facet_count(meta),
+                json.dumps(meta, ensure_ascii=False),
+                kb,
+                chunk_id,
+            )
+            for chunk_id, meta in patched
+        ),
+    )
+    if FACETS in patch_of:
+        yield from _add_facets(kb, patched)
