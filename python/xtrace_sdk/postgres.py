@@ -24,12 +24,14 @@ _TRANSIENT: Final = (
 )
 
 
-async def open_pool(dsn: str, retries: int, backoff_seconds: float, log: logging.Logger, **options: Any) -> Any:
+async def open_pool(
+    dsn: str, retries: int, backoff_seconds: float, log: logging.Logger, **options: Any
+) -> Any:
     """A pool of connections, as ``asyncpg.create_pool`` makes it with `options`.
 
     A database that cannot be reached, starts up or has no connection free is tried again `retries` times,
-    after `backoff_seconds`, twice that, and so on up to 30 seconds, less up to half of it at random. Then, and
-    at once for any other failure, the error is asyncpg's or an OSError.
+    after `backoff_seconds`, twice that, and so on up to 30 seconds, less up to half of it at random. Then,
+    and at once for any other failure, the error is asyncpg's or an OSError.
     """
     for attempt in itertools.count(1):
         pool = asyncpg.create_pool(dsn, **options)

@@ -1,10 +1,10 @@
 """A real server on loopback over a real SQLite file, and a small key to speak to it with."""
 
+import asyncio
 import json
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from xtrace_sdk import _core, wire
 from xtrace_sdk.server import credentials
 from xtrace_sdk.server.app import create_app
 from xtrace_sdk.server.settings import Settings
-from xtrace_sdk.server.storage import sqlite_admin
+from xtrace_sdk.server.storage import admin_statements, opening
+from xtrace_sdk.server.storage.sql_store import SqlStore
+from xtrace_sdk.server.storage.statements import Steps, rows
 
 DIMENSIONS = 24
 
@@ -88,7 +90,8 @@ class Live:
             app, port=0, http="h11", h11_max_incomplete_event_size=8 << 20, log_config=None, lifespan="on"
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._server.serve()])
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
@@ -109,31 +112,54 @@ class Live:
             credentials.new_secret(),
             credentials.new_secret(),
         )
-        with sqlite3.connect(self.settings.database) as database:
-            database.execute("INSERT INTO orgs VALUES (?, ?)", (org_id, sqlite_admin.now()))
+
+        def create() -> Steps[None]:
+            yield from rows("INSERT INTO orgs VALUES (?, ?)", org_id, admin_statements.now())
             for record in (
                 credentials.key_record(admin_key, org_id, admin=True, name="admin"),
                 credentials.key_record(
                     api_key, org_id, admin=False, name="api", default_permission=wire.DELETE
                 ),
             ):
-                sqlite_admin.create_key(database, record)
-        database.close()
+                yield from admin_statements.create_key(record)
+
+        self.run(self.services.store._write(create))
         return Org(self, org_id, admin_key, api_key)
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a call, made where the server runs."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(60)
 
     def close(self) -> None:
         for client in self._clients:
             client.close()
         self._server.should_exit = True
         self._thread.join()
+        self._loop.close()
 
 
 @pytest.fixture(scope="module")
-def serve_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Live]]:
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine of the servers' store: SQLite, and others where a module names them as `ENGINES`."""
+    return getattr(request, "param", "sqlite")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    engines = getattr(metafunc.module, "ENGINES", None)
+    if engines and "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", engines, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def serve_with(
+    tmp_path_factory: pytest.TempPathFactory, engine: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Live]]:
     """Start servers with settings of one's own; they are stopped with the module."""
     running: list[Live] = []
 
     def start(data: Path | None = None, **settings: Any) -> Live:
+        if engine == "postgresql" and "database_url" not in settings:
+            settings["database_url"] = request.getfixturevalue("new_database")()
         live = Live(Settings(data=data or tmp_path_factory.mktemp("data"), **settings))
         running.append(live)
         return live
@@ -141,6 +167,33 @@ def serve_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     yield start
     for live in running:
         live.close()
+
+
+class OpenStore:
+    """A store and the loop that it lives in."""
+
+    def __init__(self, runner: asyncio.Runner, store: SqlStore) -> None:
+        self._runner = runner
+        self.store = store
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(call)
+
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
+def open_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenStore]:
+    """An empty store of every engine."""
+    settings = {
+        "memory": lambda: Settings(data=Path(":memory:")),
+        "sqlite": lambda: Settings(data=tmp_path_factory.mktemp("store")),
+        "postgresql": lambda: Settings(database_url=request.getfixturevalue("new_database")()),
+    }[request.param]()
+    with asyncio.Runner() as runner:
+        store = runner.run(opening.open_store(settings))
+        yield OpenStore(runner, store)
+        runner.run(store.close())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import pytest
 
 from xtrace_sdk import wire
 
+ENGINES = ("sqlite", "postgresql")
+
 
 def test_knowledge_bases(org, client) -> None:
     assert org.admin.get(wire.KBS).json() == []
@@ -121,8 +123,8 @@ def test_bad_names(org, body) -> None:
         assert answer.status_code == 400 and "name" in answer.json()["message"]
 
 
-def test_health(org, live) -> None:
+def test_health(org, live, engine) -> None:
     assert live.client({}).get(wire.HEALTH).json()["status"] == "ok"
     assert org.api.get(wire.HEALTH_DETAILED).status_code == 401
     detailed = org.admin.get(wire.HEALTH_DETAILED).json()
-    assert detailed["store"]["engine"] == "sqlite" and detailed["kernel"]
+    assert detailed["store"]["engine"] == engine and detailed["kernel"]

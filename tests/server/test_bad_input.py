@@ -15,6 +15,8 @@ from xtrace_sdk.server.ciphertexts import decode_vectors
 from xtrace_sdk.server.models import MAX_CHUNKS, MAX_VALUES
 from xtrace_sdk.server.routes import chunks
 
+ENGINES = ("sqlite", "postgresql")
+
 
 def refused(answer, status: int, named: str) -> None:
     assert answer.status_code == status, answer.text

@@ -9,6 +9,8 @@ import pytest
 
 from xtrace_sdk import wire
 
+ENGINES = ("sqlite", "postgresql")
+
 
 def post(org, data: Any, context_id: str = "c1"):
     return org.api.post(org.path(wire.CONTEXTS), json={"data": data, "context_id": context_id})

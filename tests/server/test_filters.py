@@ -1,6 +1,5 @@
-"""The filter language: what the parser refuses, and SQLite against a plain Python evaluator."""
+"""The filter language: what the parser refuses, and every engine against a plain Python evaluator."""
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -14,7 +13,7 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.server import filters
 from xtrace_sdk.server.filters import parse_filter
 from xtrace_sdk.server.metadata import checked_meta
-from xtrace_sdk.server.storage import sqlite_chunks
+from xtrace_sdk.server.storage import admin_statements, chunk_statements
 from xtrace_sdk.server.storage.base import Ciphertexts, NewChunk, Query
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
@@ -173,30 +172,67 @@ conditions_any = st.recursive(
 )
 
 
+class UndoError(Exception):
+    """Ends a transaction that is not to be kept."""
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory):
-    opened = SqliteStore(tmp_path_factory.mktemp("filters") / "db")
-    asyncio.run(opened.create_org("org", []))
-    yield opened
-    asyncio.run(opened.close())
+def opened(open_store):
+    open_store.run(open_store.store.create_org("org", []))
+    return open_store
+
+
+def found_by_each(opened, rows: list[dict[str, Any]], wanted: list[Any]) -> list[list[int]]:
+    """What each filter finds among chunks with this metadata; nothing remains."""
+    chunks = [NewChunk("", "", checked_meta(meta, "meta"), Ciphertexts(1, b"\1")) for meta in rows]
+    dialect = opened.store.dialect
+    found = []
+
+    def steps():
+        yield from admin_statements.create_kb("org", "kb", "", "")
+        yield from chunk_statements.insert("org", "kb", "c", chunks, None)
+        for condition in wanted:
+            query = Query(filter=parse_filter(condition))
+            found.append((yield from chunk_statements.select(dialect, "org", "kb", query)).tolist())
+        raise UndoError
+
+    with pytest.raises(UndoError):
+        opened.run(opened.store._write(steps))
+    return found
 
 
 @settings(max_examples=CASES)
 @given(st.lists(metas, max_size=8), st.lists(conditions_any, min_size=1, max_size=3))
-def test_sqlite_agrees_with_python(store: SqliteStore, rows, wanted) -> None:
-    db = store._writer_connection
-    db.execute("BEGIN")
-    db.execute("INSERT INTO kbs VALUES (NULL, 'kb', 'org', '', '', '', '', 1, 0, 0)")
-    chunks = [NewChunk("", "", checked_meta(meta, "meta"), Ciphertexts(1, b"\1")) for meta in rows]
-    sqlite_chunks.insert(db, "org", "kb", "c", chunks, None)
-    try:
-        for condition in wanted:
-            for form in (condition, json.dumps(condition)):
-                query = Query(filter=parse_filter(form))
-                found = sqlite_chunks.select(db, "org", "kb", query).tolist()
-                assert found == [at for at, meta in enumerate(rows, 1) if holds(condition, at, meta)]
-    finally:
-        db.execute("ROLLBACK")
+def test_every_engine_agrees_with_python(opened, rows, wanted) -> None:
+    expected = [[at for at, meta in enumerate(rows, 1) if holds(condition, at, meta)] for condition in wanted]
+    assert found_by_each(opened, rows, wanted) == expected
+    assert found_by_each(opened, rows, [json.dumps(condition) for condition in wanted]) == expected
+
+
+def test_long_values_are_told_apart(opened) -> None:
+    """Longer than an index holds of them, alike in all that it does."""
+    long = "ä" * 3000
+    rows = [{"tag1": long + end, "facets": [long + end, "x"]} for end in ("", "a", "b")]
+    wanted = [
+        {"tag1": long + "a"},
+        {"tag1": {"$in": [long, long + "b"]}},
+        {"tag1": {"$gt": long}},
+        {"tag1": {"$lt": long + "b"}},
+        {"tag1": {"$begins_with": long}},
+        {"facets": long + "b"},
+        {"facets": {"$all": [long, "x"]}},
+        {"facets": {"$any": [long + "a", long + "b"]}},
+    ]
+    assert found_by_each(opened, rows, wanted) == [
+        [2],
+        [1, 3],
+        [2, 3],
+        [1, 2],
+        [1, 2, 3],
+        [3],
+        [1],
+        [2, 3],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -319,14 +355,9 @@ def test_no_filter(condition: Any) -> None:
         },
     ],
 )
-def test_the_largest_filters_run(store: SqliteStore, condition: dict[str, Any]) -> None:
-    db = store._writer_connection
-    db.execute("INSERT OR IGNORE INTO kbs VALUES (NULL, 'large', 'org', '', '', '', '', 1, 0, 0)")
-    sqlite_chunks.insert(
-        db, "org", "large", "c", [NewChunk("", "", {"tag1": "7"}, Ciphertexts(1, b"\1"))], None
-    )
-    found = sqlite_chunks.select(db, "org", "large", Query(filter=parse_filter(condition)))
-    assert bool(found.size) == holds(condition, 1, {"tag1": "7"})
+def test_the_largest_filters_run(opened, condition: dict[str, Any]) -> None:
+    (found,) = found_by_each(opened, [{"tag1": "7"}], [condition])
+    assert bool(found) == holds(condition, 1, {"tag1": "7"})
 
 
 def test_limits_are_the_documented_ones() -> None:
@@ -346,15 +377,20 @@ def test_limits_are_the_documented_ones() -> None:
         ({"facets": {"$all": ["x", "y"]}}, "sqlite_autoindex_chunks_1 (kb=? AND id=?)"),
     ],
 )
-def test_the_database_uses_its_indexes(store: SqliteStore, condition: dict[str, Any], index: str) -> None:
+async def test_sqlite_uses_its_indexes(tmp_path: Path, condition: dict[str, Any], index: str) -> None:
     """No walk over all chunks for a condition that an index answers."""
     statements: list[str] = []
+    store = SqliteStore(tmp_path / "db")
+    await store.create_org("org", [])
+    await store.create_kb("org", "large", "", "")
     db = store._writer_connection
-    db.execute("INSERT OR IGNORE INTO kbs VALUES (NULL, 'large', 'org', '', '', '', '', 1, 0, 0)")
     db.set_trace_callback(statements.append)
-    sqlite_chunks.select(db, "org", "large", Query("c", parse_filter(condition)))
+    await store._write(
+        chunk_statements.select, store.dialect, "org", "large", Query("c", parse_filter(condition))
+    )
     db.set_trace_callback(None)
     (statement,) = [one for one in statements if "FROM chunks AS c" in one]
     plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + statement))
     assert index in plan
     assert "SCAN c" not in plan
+    await store.close()

@@ -9,6 +9,8 @@ from xtrace_sdk import wire
 from xtrace_sdk.server.index_cache import IndexCache
 from xtrace_sdk.server.storage.base import Change, Ciphertexts, PublicContext, UnavailableError
 
+ENGINES = ("sqlite", "postgresql")
+
 
 def fill(org, client, vectors: int) -> tuple[str, np.ndarray]:
     kb = org.new_kb()
@@ -44,10 +46,10 @@ def test_an_index_above_the_budget_still_answers(tight, client) -> None:
         assert len(tight.server.services.indexes) == 0
 
 
-def test_two_servers_over_one_file(serve_with, client) -> None:
+def test_two_servers_over_one_database(serve_with, client) -> None:
     """What one process writes, another process' index follows."""
     first = serve_with()
-    second = serve_with(data=first.settings.data)
+    second = serve_with(data=first.settings.data, database_url=first.settings.database_url)
     org = first.new_org()
     client.register(org)
     kb, bits = fill(org, client, 10)

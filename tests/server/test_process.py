@@ -128,6 +128,54 @@ def test_credentials_from_the_environment(tmp_path: Path) -> None:
     assert process.stop()[0] == 0
 
 
+def test_nothing_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        process = Process(Path(":memory:"))
+        made = dict(line.split(": ", 1) for line in process.output[1:-1])
+        with process.client(x_xtrace_key=made["admin_key"], x_xtrace_org_id=made["org_id"]) as admin:
+            assert admin.get(wire.KBS).json() == []
+            assert admin.post(wire.KBS, json={"name": "kb"}).status_code == 200
+            assert len(admin.get(wire.KBS).json()) == 1
+        assert process.stop()[0] == 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigurationError, match="workers"):
+        Settings(data=Path(":memory:"), workers=2)
+
+
+def test_two_processes_on_one_postgresql(tmp_path: Path, new_database, client) -> None:
+    """Started together on folders of their own: one makes the credentials, both serve the same data."""
+    url = new_database()
+    environment = {"XTRACE_DATABASE_URL": url}
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda name: Process(tmp_path / name, **environment), ("first", "second"))
+    files = list(tmp_path.glob("*/credentials.json"))
+    assert len(files) == 1 and not list(tmp_path.glob("*/*.sqlite3"))
+    made = json.loads(files[0].read_text())
+    with first.client(x_xtrace_key=made["admin_key"], x_xtrace_org_id=made["org_id"]) as admin:
+        kb = admin.post(wire.KBS, json={"name": "kb"}).json()["id"]
+    bits = client.vectors(5)
+    body = {"kb_id": kb, "context_id": client.context_id}
+    path = wire.path(wire.CHUNKS, org_id=made["org_id"])
+    with (
+        first.client(x_api_key=made["api_key"]) as writer,
+        second.client(x_api_key=made["api_key"]) as reader,
+    ):
+        context = {"data": client.data, "context_id": client.context_id}
+        assert writer.post(wire.path(wire.CONTEXTS, org_id=made["org_id"]), json=context).status_code == 200
+        query = {**body, "query": client.index(bits[:1])[0]}
+        for count in (5, 10):
+            assert writer.post(path, json={**body, "chunks": client.chunks(bits)}).status_code == 200
+            found = client.decode(reader.post(wire.path(wire.HAMMING, org_id=made["org_id"]), json=query))
+            assert found == (list(range(1, count + 1)), (bits ^ bits[0]).sum(axis=1).tolist() * (count // 5))
+    for process in (first, second):
+        status, errors = process.stop()
+        assert status == 0 and "Traceback" not in errors
+    with pytest.raises(ConfigurationError, match="database_url: expected"):
+        Settings(database_url="mysql://localhost")
+    assert "secret" not in repr(Settings(database_url="postgresql://user:secret@localhost/x"))
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

@@ -11,6 +11,8 @@ import pytest
 
 from xtrace_sdk import wire
 
+ENGINES = ("sqlite", "postgresql")
+
 
 def expected(bits: np.ndarray, query: np.ndarray) -> list[int]:
     return (bits ^ query).sum(axis=1).tolist()

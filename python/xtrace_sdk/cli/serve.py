@@ -15,8 +15,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8700,
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the database and of the first credentials.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the database and of the first credentials; :memory: keeps nothing."
+        ),
     ] = Path("xtrace-data"),
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="XTRACE_DATABASE_URL",
+            metavar="URL",
+            show_envvar=True,
+            help="postgresql://...: keep the data there, not in the folder.",
+        ),
+    ] = None,
     ssl_certfile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM): serve HTTPS only.")
     ] = None,
@@ -42,6 +54,7 @@ def serve(
             host=host,
             port=port,
             data=data,
+            database_url=database_url,
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
             workers=workers,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from xtrace_sdk.errors import ConfigurationError
-from xtrace_sdk.server.settings import Settings
+from xtrace_sdk.server.settings import Settings, environment
 
 _USAGE = 2
 # As `xtrace` does, before the core is loaded.
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--host", default=defaults.host)
     parser.add_argument("--port", type=int, default=defaults.port)
     parser.add_argument("--data", type=Path, default=defaults.data)
+    parser.add_argument("--database-url", default=environment("XTRACE_DATABASE_URL"))
     parser.add_argument("--ssl-certfile", type=Path)
     parser.add_argument("--ssl-keyfile", type=Path)
     parser.add_argument("--workers", type=int, default=defaults.workers)

@@ -17,7 +17,7 @@ from xtrace_sdk.server.routes.health import product_version
 from xtrace_sdk.server.services import Services
 from xtrace_sdk.server.settings import Settings
 from xtrace_sdk.server.storage.base import Store
-from xtrace_sdk.server.storage.sqlite import SqliteStore
+from xtrace_sdk.server.storage.opening import open_store
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorAnswer, "description": "An error."}}
 
@@ -27,7 +27,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = store or SqliteStore(settings.database)
+        opened = store or await open_store(settings)
         app.state.services = Services(settings, opened, IndexCache(opened, settings.index_bytes))
         try:
             yield

@@ -20,6 +20,7 @@ import uvicorn
 
 from xtrace_sdk.server.app import create_app
 from xtrace_sdk.server.settings import Settings
+from xtrace_sdk.server.storage.base import Store
 
 log = logging.getLogger("xtrace.server")
 
@@ -33,10 +34,15 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
 
 
-def run_server(settings: Settings, listener: socket.socket, ready: Callable[[], object]) -> None:
-    """Serve in this process until SIGTERM or SIGINT; `ready` is called when requests are taken."""
+def run_server(
+    settings: Settings, listener: socket.socket, ready: Callable[[], object], store: Store | None = None
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT; `ready` is called when requests are taken.
+
+    Without `store` it opens, and closes, the one of the settings.
+    """
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, store),
         http="h11",
         h11_max_incomplete_event_size=_MAX_REQUEST_LINE,
         lifespan="on",

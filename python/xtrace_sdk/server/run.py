@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from xtrace_sdk import wire
@@ -20,8 +20,8 @@ from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server import credentials
 from xtrace_sdk.server.processes import log_to_stderr, run_server, supervise
 from xtrace_sdk.server.settings import Settings, environment
-from xtrace_sdk.server.storage.base import StoreError
-from xtrace_sdk.server.storage.sqlite import SqliteStore
+from xtrace_sdk.server.storage.base import Store, StoreError
+from xtrace_sdk.server.storage.opening import open_store
 
 log = logging.getLogger("xtrace.server")
 
@@ -36,16 +36,18 @@ def serve(settings: Settings) -> None:
     variable is wrong.
     """
     log_to_stderr()
-    try:
-        for folder in (*reversed(settings.data.parents), settings.data):
-            folder.mkdir(mode=0o700, exist_ok=True)  # parents=True would let the umask decide
-    except OSError as error:
-        raise ConfigurationError(f"data: {settings.data}: {error.strerror}") from error
+    if not settings.in_memory:
+        try:
+            for folder in (*reversed(settings.data.parents), settings.data):
+                folder.mkdir(mode=0o700, exist_ok=True)  # parents=True would let the umask decide
+        except OSError as error:
+            raise ConfigurationError(f"data: {settings.data}: {error.strerror}") from error
     _check_certificate(settings)
     try:
-        asyncio.run(_first_start(settings))
+        kept = asyncio.run(_first_start(settings))
     except (StoreError, OSError) as error:
-        raise ConfigurationError(f"data: {settings.data}: {error}") from error
+        where = f"data: {settings.data}" if settings.database_url is None else "database_url"
+        raise ConfigurationError(f"{where}: {error}") from error
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.ssl_certfile else "http"
@@ -57,7 +59,7 @@ def serve(settings: Settings) -> None:
         print(f"listening on {address}", flush=True)  # noqa: T201
 
     if settings.workers == 1:
-        run_server(settings, listener, ready)
+        run_server(settings, listener, ready, kept)
     else:
         supervise(settings, listener, ready)
 
@@ -92,21 +94,27 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _first_start(settings: Settings) -> None:
+async def _first_start(settings: Settings) -> Store | None:
     """Create the organisation and its keys if there is none: from the environment, else generated.
 
     What was generated is written before the database knows it, so that it cannot get lost, and printed once.
+    A database in memory is returned, for it would be gone when closed.
     """
-    with _locked(settings.data):
-        store = SqliteStore(settings.database)
+    with nullcontext() if settings.in_memory else _locked(settings.data):
+        store = await open_store(settings)
         try:
             if not await store.has_org():
                 await _create_org(settings, store)
-        finally:
+        except BaseException:
             await store.close()
+            raise
+        if settings.in_memory:
+            return store
+        await store.close()
+        return None
 
 
-async def _create_org(settings: Settings, store: SqliteStore) -> None:
+async def _create_org(settings: Settings, store: Store) -> None:
     given = {name: environment(name) for name in ("XTRACE_ORG_ID", "XTRACE_ADMIN_KEY", "XTRACE_API_KEY")}
     org_id = given["XTRACE_ORG_ID"] or credentials.new_id()
     admin_key = given["XTRACE_ADMIN_KEY"] or credentials.new_secret()
@@ -122,9 +130,11 @@ async def _create_org(settings: Settings, store: SqliteStore) -> None:
         ),
     ]
     made = {"org_id": org_id, "admin_key": admin_key, "api_key": api_key} if None in given.values() else {}
-    if made:
+    if made and not settings.in_memory:
         _write_private(settings.credentials, json.dumps(made, indent=2) + "\n")
-    if await store.create_org(org_id, keys) and made:
+    if not await store.create_org(org_id, keys):  # a server on another machine was first
+        settings.credentials.unlink(missing_ok=True)
+    elif made:
         lines = [f"{name}: {value}" for name, value in made.items()]
         print("\n".join(["first start, credentials:", *lines]), flush=True)  # noqa: T201
 

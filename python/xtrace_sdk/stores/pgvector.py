@@ -4,24 +4,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 import logging
 import math
-import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from importlib.resources import files
 from types import TracebackType
 from typing import Any, Final, Self
 
 from xtrace_sdk.errors import ConfigurationError, DimensionMismatchError
+from xtrace_sdk.numbered_sql import numbered_sql
+from xtrace_sdk.postgres import open_pool  # the extra's absence is named there
 from xtrace_sdk.stores import checks
 from xtrace_sdk.stores.base import Chunk, EmbeddedChunk, RetrievalResult, Vector
-
-from xtrace_sdk.postgres import open_pool  # the extra's absence is named there
 
 import asyncpg  # isort: skip
 
@@ -30,9 +26,7 @@ log = logging.getLogger("xtrace.stores")
 _MAX_DIMENSIONS: Final = 2000  # of pgvector's HNSW index
 _LEAST_PGVECTOR: Final = (0, 8)  # the first with iterative scans, without which filters lose results
 _TABLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
-_MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _MIGRATION_LOCK: Final = 0x7874_7261_6365  # an arbitrary number that is always the same
-_LONGEST_PAUSE: Final = 30.0
 _ROWS_AT_ONCE: Final = 200
 _COLUMNS: Final = "id, document_id, content, position, metadata::text AS metadata, content_hash"
 # @> finds candidates by the index; it also finds objects and arrays that contain more than was asked for.

@@ -114,7 +114,9 @@ async def test_callers_are_looked_up_while_every_reader_is_busy(tmp_path: Path) 
     await store.create_kb("org", "kb", "", "")
     key_hash = hash_secret("secret")
     release = threading.Event()
-    busy = [asyncio.create_task(store._read(lambda _: release.wait(60))) for _ in range(sqlite._READERS)]
+    busy = [
+        asyncio.create_task(store._readers.run(lambda _: release.wait(60))) for _ in range(sqlite._READERS)
+    ]
     try:
         async with asyncio.timeout(30):
             found = await store.find_key(key_hash)

@@ -155,9 +155,7 @@ def rights(org_id: str, key_hash: str) -> Steps[int]:
 
 
 def _api_key(org_id: str, key_hash: str) -> Steps[None]:
-    found = yield from row(
-        "SELECT 1 FROM keys WHERE hash = ? AND org = ? AND admin = 0", key_hash, org_id
-    )
+    found = yield from row("SELECT 1 FROM keys WHERE hash = ? AND org = ? AND admin = 0", key_hash, org_id)
     if found is None:
         raise NotFoundError("API key not found")
 
@@ -198,7 +196,7 @@ def create_kb(org_id: str, kb_id: str, name: str, description: str) -> Steps[Kno
 def list_kbs(org_id: str) -> Steps[list[KnowledgeBase]]:
     kbs = []
     for one in (yield from rows(f"{_KB_QUERY} WHERE org = ? ORDER BY no", org_id)):
-        kbs.append((yield from _kb(one)))
+        kbs.append((yield from _kb(one)))  # noqa: PERF401 - no comprehension yields
     return kbs
 
 
@@ -286,9 +284,7 @@ def public_context(org_id: str, context_id: str) -> Steps[PublicContext | None]:
 
 
 def list_contexts(org_id: str) -> Steps[list[str]]:
-    found = yield from rows(
-        "SELECT id FROM contexts WHERE org = ? AND data IS NOT NULL ORDER BY no", org_id
-    )
+    found = yield from rows("SELECT id FROM contexts WHERE org = ? AND data IS NOT NULL ORDER BY no", org_id)
     return [context_id for (context_id,) in found]
 
 

@@ -121,9 +121,7 @@ def _replayed(kb: int, replay: Replay) -> Steps[Inserted | None]:
     return Inserted(ids, replaced)
 
 
-def update(
-    org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, NewChunk]]
-) -> Steps[int]:
+def update(org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, NewChunk]]) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
     context = yield from bound_context(org_id, kb.no, context_id)
     ids = [chunk_id for chunk_id, _ in updates]
@@ -168,9 +166,7 @@ def _patch_vectors(kb: _Kb, context: int, vectors: Sequence[tuple[int, Ciphertex
     yield from _add_vectors(kb, context, ids, [vector for _, vector in vectors])
 
 
-def patch_matching(
-    dialect: Dialect, org_id: str, kb_id: str, query: Query, changes_of: Meta
-) -> Steps[int]:
+def patch_matching(dialect: Dialect, org_id: str, kb_id: str, query: Query, changes_of: Meta) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
     ids = (yield from select(dialect, org_id, kb_id, query)).tolist()
     yield from _patch_meta(kb.no, ids, changes_of)
@@ -225,9 +221,7 @@ def select(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[Ids
     condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
     # With a filter, the plus keeps the database from walking all chunks only because they come sorted.
     order = "c.id" if query.filter is None else "+c.id"
-    found = yield from rows(
-        f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order}", *parameters
-    )
+    found = yield from rows(f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order}", *parameters)
     return np.fromiter((chunk_id for (chunk_id,) in found), dtype=np.int64)
 
 
@@ -261,9 +255,7 @@ def page(
     return [chunk_id for (chunk_id,) in found], total
 
 
-def _condition(
-    dialect: Dialect, org_id: str, kb_id: str, query: Query
-) -> Steps[tuple[str, list[Bound]]]:
+def _condition(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[tuple[str, list[Bound]]]:
     """The rows of ``chunks AS c`` that a query means: (condition, parameters in order)."""
     kb = yield from kb_number(org_id, kb_id)
     conditions = ["c.kb = ?"]
@@ -318,7 +310,7 @@ def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[Sequence[Row]]:
         return ()
     if feed.since:
         where = "kb = ? AND context = ? AND (seq, id) > (?, ?) ORDER BY seq, id"
-        parameters = (feed.kb, feed.context, *last)
+        parameters: tuple[int, ...] = (feed.kb, feed.context, *last)
     else:  # everything: along the primary key, not through the index on seq
         where = "kb = ? AND id > ? AND +context = ? ORDER BY id"
         parameters = (feed.kb, last[1], feed.context)
@@ -385,8 +377,9 @@ def _add_rows(
     created = created or {}
     try:
         yield Repeated(
-            "INSERT INTO chunks (kb, id, context, created_at, key, name, tag1, tag2, tag3, tag4, tag5, facets, "
-            "meta, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunks (kb, id, context, created_at, key, name, "
+            "tag1, tag2, tag3, tag4, tag5, facets, meta, content) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     kb.no,
@@ -422,9 +415,7 @@ def _facet_count(meta: Meta) -> int | None:
     return None if meta.get(FACETS) is None else len(facets_of(meta))
 
 
-def _add_vectors(
-    kb: _Kb, context: int, ids: Sequence[int], vectors: Sequence[Ciphertexts]
-) -> Steps[None]:
+def _add_vectors(kb: _Kb, context: int, ids: Sequence[int], vectors: Sequence[Ciphertexts]) -> Steps[None]:
     yield Repeated(
         "INSERT INTO vectors (kb, id, context, seq, ciphertexts, data, record) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (kb, id) DO UPDATE SET context = excluded.context, seq = excluded.seq, "

@@ -4,8 +4,6 @@ Every condition is two-valued: null tags are asked for explicitly, so that NOT m
 is made from fixed pieces only; everything a caller sent is a bound parameter.
 """
 
-# ruff: noqa: S608 - see above: no caller's text ever becomes part of a statement
-
 from __future__ import annotations
 
 import hashlib

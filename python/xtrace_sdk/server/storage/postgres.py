@@ -1,7 +1,7 @@
 """The store over a PostgreSQL database, in a schema of its own, for any number of server processes.
 
-Who changes a knowledge base locks its row first (`chunk_statements`), so that writers of one follow each other
-and those of several do not meet. A commit returns when it is on disk.
+Who changes a knowledge base locks its row first (`chunk_statements`), so that writers of one follow each
+other and those of several do not meet. A commit returns when it is on disk.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _SETTINGS: Final = {
     "application_name": "xtrace",
     "search_path": _SCHEMA,
     "synchronous_commit": "on",
+    "jit": "off",  # it takes seconds for a filter of many conditions
     "statement_timeout": f"{_STATEMENT_SECONDS:g}s",
     "lock_timeout": f"{_WAIT_SECONDS:g}s",
     "idle_in_transaction_session_timeout": f"{_STATEMENT_SECONDS:g}s",
@@ -65,8 +66,7 @@ _UNAVAILABLE: Final = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.PostgresSystemError,
-    asyncpg.DataCorruptedError,
-    asyncpg.IndexCorruptedError,
+    asyncpg.InternalServerError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )

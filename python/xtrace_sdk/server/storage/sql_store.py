@@ -11,7 +11,7 @@ import numpy as np
 
 from xtrace_sdk.server.metadata import Meta
 from xtrace_sdk.server.storage import admin_statements, base, chunk_statements
-from xtrace_sdk.server.storage.statements import Dialect, Steps
+from xtrace_sdk.server.storage.statements import MAX_INTEGER, Dialect, Steps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,9 +92,7 @@ class SqlStore(ABC):
     async def set_permission(
         self, org_id: str, key_hash: str, kb_id: str, permission: int
     ) -> base.Permission:
-        return await self._write_alone(
-            admin_statements.set_permission, org_id, key_hash, kb_id, permission
-        )
+        return await self._write_alone(admin_statements.set_permission, org_id, key_hash, kb_id, permission)
 
     async def access(self, org_id: str, key_hash: str, kb_id: str) -> base.Access:
         return await self._look_up(admin_statements.access, org_id, key_hash, kb_id)
@@ -121,9 +119,7 @@ class SqlStore(ABC):
     async def store_context(
         self, org_id: str, context_id: str, data: Meta, public: str, parsed: base.PublicContext
     ) -> None:
-        await self._write_alone(
-            admin_statements.store_context, org_id, context_id, data, public, parsed
-        )
+        await self._write_alone(admin_statements.store_context, org_id, context_id, data, public, parsed)
 
     async def get_context(self, org_id: str, context_id: str) -> str:
         return await self._read(admin_statements.get_context, org_id, context_id)
@@ -169,9 +165,7 @@ class SqlStore(ABC):
         return await self._write(chunk_statements.patch, org_id, kb_id, context_id, patches)
 
     async def patch_matching(self, org_id: str, kb_id: str, query: base.Query, changes: Meta) -> int:
-        return await self._write(
-            chunk_statements.patch_matching, self.dialect, org_id, kb_id, query, changes
-        )
+        return await self._write(chunk_statements.patch_matching, self.dialect, org_id, kb_id, query, changes)
 
     async def delete(self, org_id: str, kb_id: str, ids: Sequence[int]) -> int:
         return await self._write(chunk_statements.delete, org_id, kb_id, ids)
@@ -209,11 +203,9 @@ class SqlStore(ABC):
         self, org_id: str, kb_id: str, context_id: str, since: int
     ) -> AsyncIterator[base.Change]:
         async with self._snapshot() as state:
-            feed, first = await state.run(
-                chunk_statements.begin_changes, org_id, kb_id, context_id, since
-            )
+            feed, first = await state.run(chunk_statements.begin_changes, org_id, kb_id, context_id, since)
             yield first
-            last = (since, chunk_statements.MAX_INTEGER if since else -1)
+            last = (since, MAX_INTEGER if since else -1)
             while page := await state.run(chunk_statements.more_changes, feed, last):
                 last = (page[-1][0], page[-1][1])
                 vectors = [base.Ciphertexts(*vector) for _, _, *vector in page]
