@@ -20,7 +20,9 @@ from xtrace_sdk import _core, wire
 from xtrace_sdk.errors import CiphertextError, InputError, XTraceError
 from xtrace_sdk.server import models
 from xtrace_sdk.server.filters import parse_filter
-from xtrace_sdk.server.storage.sqlite_filters import compile_filter
+from xtrace_sdk.server.storage.filter_statements import compile_filter
+from xtrace_sdk.server.storage.sqlite import SqliteStore
+from xtrace_sdk.server.storage.statements import for_sqlite
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 CHUNKS, WIDTH = 2, 32
@@ -151,9 +153,10 @@ def filters(data: bytes) -> None:
         return
     if tree is None:
         return
-    condition, parameters = compile_filter(tree, 1)
-    query = f"SELECT count(*) FROM chunks c WHERE c.kb = 1 AND {condition}"
-    (count,) = _database().execute(query, parameters).fetchone()
+    condition, parameters = compile_filter(tree, 1, SqliteStore.dialect)
+    query = for_sqlite(f"SELECT count(*) FROM chunks c WHERE c.kb = 1 AND {condition}")
+    bound = [json.dumps(one) if isinstance(one, list) else one for one in parameters]
+    (count,) = _database().execute(query, bound).fetchone()
     assert count in (0, 1)
 
 
