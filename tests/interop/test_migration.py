@@ -29,22 +29,23 @@ async def test_moving_to_a_strong_key(move, connected, server, tmp_path):
     connected("save_to_remote", context=weak)
     connected("use", context=weak)
     async with XTraceIntegration(server.org_id, server.api_key, server.admin_key, server.url) as xtrace:
-        old_kb, new_kb = [(await xtrace.create_kb(name))["id"] for name in ("old", "new")]
+        kb_id = (await xtrace.create_kb("moved"))["id"]
         chunks = [{"chunk_content": text, "meta_data": {"tag1": text[:5]}} for text in TEXTS]
         vectors = (await embedding.bin_embed_many(TEXTS)).tolist()
         connected.call("loader", "load_data_from_memory", chunks, vectors, True, keep_as=("index", "db"))
-        connected.call("loader", "dump_db", {"kept": "db"}, {"kept": "index"}, old_kb)
+        connected.call("loader", "dump_db", {"kept": "db"}, {"kept": "index"}, kb_id)
 
         with pytest.raises(WeakKeyError, match="allow_insecure"):
             ExecutionContext.load_from_disk("old", path)
         old = ExecutionContext.load_from_disk("old", path, allow_insecure=True)
         new = ExecutionContext.create("new", embedding_length=64)
-        assert await move(old, old_kb, new, new_kb, xtrace, embedding.bin_embed_many) == [1, 2, 3]
-        # Again, as after an interruption: nothing is there twice.
-        assert await move(old, old_kb, new, new_kb, xtrace, embedding.bin_embed_many) == [1, 2, 3]
-        assert (await xtrace.get_kb(new_kb))["numberOfVectors"] == 3
+        before = Retriever(old, xtrace)
+        query = vectors[1]
+        expected = await before.nn_search_for_ids(query, 3, kb_id)
+        assert await move(old, new, xtrace, kb_id, query) == (expected, len(TEXTS))
+        assert await move(old, new, xtrace, kb_id, query) == (expected, 0)  # again, as after an interruption
         retriever = Retriever(new, xtrace)
-        ids = await retriever.nn_search_for_ids(vectors[1], 1, new_kb)
-        (found,) = await retriever.retrieve_and_decrypt(ids, new_kb)
+        assert await retriever.nn_search_for_ids(query, 3, kb_id) == expected
+        (found,) = await retriever.retrieve_and_decrypt(expected[:1], kb_id)
         assert found["chunk_content"] == TEXTS[1]
         assert found["meta_data"] == {"tag1": TEXTS[1][:5]}

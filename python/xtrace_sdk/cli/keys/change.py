@@ -14,7 +14,7 @@ from xtrace_sdk.cli.settings import PASSPHRASE, Settings, ask_new_passphrase
 from xtrace_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
+    from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 NEW_PASSPHRASE: Final = "XTRACE_NEW_PASS_PHRASE"  # noqa: S105 - the name of a variable
@@ -99,10 +99,14 @@ _NAMES: Final = {False: "the new passphrase", True: "AWS KMS"}
 
 def _new_provider(settings: Settings, context: ExecutionContext, *, to_kms: bool) -> KeyProvider:
     from xtrace_sdk.cli import kms
+
+    return kms.new_provider(settings, context.id) if to_kms else new_passphrase(settings)
+
+
+def new_passphrase(settings: Settings) -> PassphraseKeyProvider:
+    """A provider of the new passphrase, asked for if need be. Raises ConfigurationError without one."""
     from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 
-    if to_kms:
-        return kms.new_provider(settings, context.id)
     given = settings.values.get(NEW_PASSPHRASE)
     if given:
         return PassphraseKeyProvider(given)
