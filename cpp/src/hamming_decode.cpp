@@ -44,13 +44,13 @@ struct HammingDecoder::Impl {
         one_side(largest_sum(layout.chunk_dimensions) < key.p()),
         field(key.p()),
         n_squared(limbs_for_bits(8 * layout.width)),
-        q_memory(2 * field.limbs() * sizeof(Limb)),
+        q_memory((field.plain_limbs() + field.limbs()) * sizeof(Limb)),
         side_p(make_decryptor(kernel, {key.p(), key.exponent_p(), key.kappa_p(), layout.width, schedule})),
         side_q(make_decryptor(kernel, {key.q(), key.exponent_q(), key.kappa_q(), layout.width, schedule})) {
     Integer::from_bytes(key.public_key().n_squared()).to_limbs(n_squared.data(), n_squared.size());
-    const std::size_t n = field.limbs();
+    const std::size_t n = field.plain_limbs();
     key.q().to_limbs(q_memory.as<Limb>(), n);
-    (inverse(key.q(), key.p()) * Integer::power_of_two(64 * n) % key.p()).to_limbs(q_memory.as<Limb>() + n, n);
+    field.to_digit(q_memory.as<Limb>() + n, inverse(key.q(), key.p()) * field.radix(1) % key.p());
   }
 
   [[nodiscard]] bool in_range(const std::uint8_t* c) const noexcept {
@@ -64,13 +64,16 @@ struct HammingDecoder::Impl {
 
   // plain[0..2n) = the x in [0, n) with x = m_p mod p, x = m_q mod q (Garner).
   void combine(Limb* plain, const Limb* m_p, const Limb* m_q, PAdic::Scratch& scratch) const noexcept {
-    const std::size_t n = field.limbs();
+    const std::size_t n = field.plain_limbs();
     const Limb *q = q_memory.as<Limb>(), *q_inverse = q + n;
     WipedArray<Limb, kMaxPrimeLimbs> h, mask;
+    WipedArray<Limb, PAdic::kMaxDigitLimbs> digit;
     const Limb borrow = mpn::subtract(h, m_p, m_q, n);  // m_q < q < p
     for (std::size_t i = 0; i < n; ++i) mask[i] = field.p()[i] & (0 - borrow);
     mpn::add(h, h, mask, n);
-    field.digit_multiply(h, h, q_inverse, scratch);
+    field.digit_enter(digit, h);
+    field.digit_multiply(digit, digit, q_inverse, scratch);
+    field.digit_leave(h, digit, scratch);
     mpn::multiply(plain, h, q, n, scratch.multiply);
     mpn::add_limb(plain + n, n, mpn::add(plain, plain, m_q, n));
   }
@@ -80,7 +83,7 @@ struct HammingDecoder::Impl {
   template <class Consume>
   void decrypt_block(const std::uint8_t* in, std::size_t first, std::size_t last, bool both,
                      std::atomic<std::size_t>& bad, const Consume& consume) const noexcept {
-    const std::size_t n = field.limbs(), width = layout.width, count = last - first;
+    const std::size_t n = field.plain_limbs(), width = layout.width, count = last - first;
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs], plain[2 * kMaxPrimeLimbs];
     std::uint8_t valid_p[kBlock], valid_q[kBlock];
     PAdic::Scratch scratch;

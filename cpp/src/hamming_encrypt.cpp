@@ -24,36 +24,6 @@ namespace {
 
 using detail::KeyMaterial;
 
-// x mod p for x of at most 2n limbs, n = limbs(p), by Montgomery products with R² and R³.
-class Reducer {
- public:
-  Reducer(const PAdic& field, const Integer& p) : field_(field), memory_(3 * field.limbs() * sizeof(Limb)) {
-    const std::size_t n = field.limbs();
-    const Integer r = Integer::power_of_two(64 * n);
-    (r * r % p).to_limbs(memory_.as<Limb>(), n);
-    (r * r % p * r % p).to_limbs(memory_.as<Limb>() + n, n);
-    memory_.as<Limb>()[2 * n] = 1;
-  }
-  void run(Limb* out, const Limb* x, std::size_t limbs, PAdic::Scratch& scratch) const noexcept {
-    const std::size_t n = field_.limbs();
-    Limb half[kMaxPrimeLimbs], high[kMaxPrimeLimbs];
-    std::memset(half, 0, n * sizeof(Limb));
-    std::memcpy(half, x, std::min(n, limbs) * sizeof(Limb));
-    field_.digit_multiply(out, half, memory_.as<Limb>(), scratch);  // low R
-    if (limbs > n) {
-      std::memset(half, 0, n * sizeof(Limb));
-      std::memcpy(half, x + n, (limbs - n) * sizeof(Limb));
-      field_.digit_multiply(high, half, memory_.as<Limb>() + n, scratch);  // (high R) R
-      field_.digit_add(out, high);
-    }
-    field_.digit_multiply(out, out, memory_.as<Limb>() + 2 * n, scratch);
-  }
-
- private:
-  const PAdic& field_;
-  SecureBuffer memory_;  // R² mod p, R³ mod p, 1
-};
-
 // Serves random bytes from blocks, so that a small draw costs no system call; wiped at the end.
 class BufferedRandom {
  public:
@@ -137,8 +107,6 @@ class OwnerBlocks final : public BlockEncryptor {
         bound_q_(key.a_q()),
         field_p_(key.p()),
         field_q_(key.q()),
-        reduce_p_(field_p_, key.p()),
-        reduce_q_(field_q_, key.q()),
         fits_((largest_sum(layout.chunk_dimensions) >> 1) < key.q()),
         kernel_(make_owner_encryptor(
             kernel, {key.p(), key.q(), key.a_p(), key.a_q(), Integer::from_bytes(key.public_key().g_n()),
@@ -155,7 +123,7 @@ class OwnerBlocks final : public BlockEncryptor {
 
   void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
-    const std::size_t n = field_p_.limbs();
+    const std::size_t n = field_p_.plain_limbs();
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs];
     WipedArray<Limb, kBlock * kMaxPrimeLimbs> r_p, r_q;
     PAdic::Scratch scratch;
@@ -164,8 +132,8 @@ class OwnerBlocks final : public BlockEncryptor {
         std::memset(m_p + i * n, 0, n * sizeof(Limb));
         std::memcpy(m_p + i * n, m + i * m_limbs, std::min(n, m_limbs) * sizeof(Limb));
       } else {
-        reduce_p_.run(m_p + i * n, m + i * m_limbs, m_limbs, scratch);
-        reduce_q_.run(m_q + i * n, m + i * m_limbs, m_limbs, scratch);
+        field_p_.residue(m_p + i * n, m + i * m_limbs, m_limbs, scratch);
+        field_q_.residue(m_q + i * n, m + i * m_limbs, m_limbs, scratch);
       }
       const Limb* r = draws + i * draw_limbs();
       std::memcpy(r_p + i * bound_p_.limbs, r, bound_p_.limbs * sizeof(Limb));
@@ -177,7 +145,6 @@ class OwnerBlocks final : public BlockEncryptor {
  private:
   Bound bound_p_, bound_q_;
   PAdic field_p_, field_q_;
-  Reducer reduce_p_, reduce_q_;
   bool fits_;
   std::unique_ptr<OwnerEncryptor> kernel_;
 };

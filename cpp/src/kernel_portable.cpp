@@ -118,9 +118,8 @@ class PortableDecryptor final : public Decryptor {
         vartime_(key.schedule == Schedule::vartime),
         digits_((key.exponent.bits() + kWindow - 1) / kWindow),
         memory_(field_.limbs() * sizeof(Limb) + digits_) {
-    const Integer r = Integer::power_of_two(64 * field_.limbs());
     kappa_ = memory_.as<Limb>();
-    (key.kappa * r % key.p).to_limbs(kappa_, field_.limbs());
+    field_.to_digit(kappa_, key.kappa * field_.radix(1) % key.p);
     exponent_ = memory_.data() + field_.limbs() * sizeof(Limb);
     for (std::size_t i = 0; i < digits_; ++i) {  // most significant first
       std::uint8_t digit = 0;
@@ -133,18 +132,19 @@ class PortableDecryptor final : public Decryptor {
 
   void run(const std::uint8_t* in, std::size_t stride, std::uint64_t* plain, std::uint8_t* valid,
            std::size_t count) const noexcept override {
-    const std::size_t n = field_.limbs(), cipher_limbs = (width_ + 7) / 8;
+    const std::size_t cipher_limbs = (width_ + 7) / 8;
     PAdic::Scratch scratch;
     Limb c[kMaxCipherLimbs];
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> x;
-    WipedArray<Limb, kMaxPrimeLimbs> digit;
-    WipedArray<Limb, kEntries * 2 * kMaxPrimeLimbs> table;
-    for (std::size_t i = 0; i < count; ++i, in += stride, plain += n) {
+    WipedArray<Limb, 2 * PAdic::kMaxDigitLimbs> x;
+    WipedArray<Limb, PAdic::kMaxDigitLimbs> digit;
+    WipedArray<Limb, kEntries * 2 * PAdic::kMaxDigitLimbs> table;
+    for (std::size_t i = 0; i < count; ++i, in += stride, plain += field_.plain_limbs()) {
       read_limbs(c, cipher_limbs, in, width_);
       field_.enter(x, c, cipher_limbs, scratch);
       raise(x, table, scratch);
       valid[i] = field_.leave_one_plus(digit, x, scratch) ? 1 : 0;
-      field_.digit_multiply(plain, digit, kappa_, scratch);
+      field_.digit_multiply(digit, digit, kappa_, scratch);
+      field_.digit_leave(plain, digit, scratch);
     }
   }
 
@@ -166,7 +166,7 @@ class PortableDecryptor final : public Decryptor {
         field_.multiply(entry, x, scratch);
       }
     }
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> factor;
+    WipedArray<Limb, 2 * PAdic::kMaxDigitLimbs> factor;
     mpn::select(x, table, size, kEntries, exponent_[0]);
     for (std::size_t i = 1; i < digits_; ++i) {
       for (unsigned s = 0; s < kWindow; ++s) field_.square(x, scratch);
@@ -200,20 +200,19 @@ class OwnerSide {
         exponent_limbs_(order.limbs()),
         scale_memory_(field_.limbs() * sizeof(Limb)),
         table_(windows_ * kEntries * 2 * field_.limbs() * sizeof(Limb), Locking::if_possible) {
-    const Integer r = Integer::power_of_two(64 * field_.limbs());
-    (scale * r % p * r % p).to_limbs(scale_memory_.as<Limb>(), field_.limbs());
+    field_.to_digit(scale_memory_.as<Limb>(), scale * field_.radix(2) % p);
     build(p, base);
   }
 
   [[nodiscard]] const PAdic& field() const noexcept { return field_; }
   [[nodiscard]] std::size_t exponent_limbs() const noexcept { return exponent_limbs_; }
 
-  // plain[0..2n) = (1 + p (m scale)) * base^r mod p², in [0, p²).
+  // plain[0..2 plain_limbs) = (1 + p (m scale)) * base^r mod p², in [0, p²).
   void encrypt(Limb* plain, const Limb* m, const Limb* r, PAdic::Scratch& scratch) const noexcept {
     const std::size_t n = field_.limbs(), size = 2 * n;
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> x, entry, sum;
-    WipedArray<Limb, kMaxPrimeLimbs> factor, product;
-    std::memset(sum, 0, size * sizeof(Limb));
+    WipedArray<Limb, 2 * PAdic::kMaxDigitLimbs> x, entry;
+    WipedArray<Limb, PAdic::kMaxDigitLimbs> sum, factor, product;
+    std::memset(sum, 0, n * sizeof(Limb));
     for (std::size_t w = 0; w < windows_; ++w) {
       mpn::select(entry, table_.as<Limb>() + w * kEntries * size, size, kEntries,
                   window(r, exponent_limbs_, w * kWindow, kWindow));
@@ -223,11 +222,12 @@ class OwnerSide {
       } else {
         field_.multiply_digit(x, entry, scratch);
       }
-      sum[n] += mpn::add(sum, sum, entry + n, n);
+      field_.digit_add(sum, entry + n);
     }
-    // The mu were stored times R², so that one reduction of their sum (< windows p < R p) leaves it times R.
-    montgomery_reduce(factor, nullptr, sum, 0, field_.p(), field_.p_inverse(), n, 0);
-    field_.digit_multiply(product, m, scale_memory_.as<Limb>(), scratch);
+    // The mu were stored times R², so that one reduction of their sum leaves it times R.
+    field_.digit_reduce(factor, sum, scratch);
+    field_.digit_enter(product, m);
+    field_.digit_multiply(product, product, scale_memory_.as<Limb>(), scratch);
     field_.digit_add(factor, product);
     field_.digit_multiply(product, x, factor, scratch);  // x (1 + p s) = u + p (v + u s)
     field_.digit_add(x + n, product);
@@ -253,7 +253,7 @@ class OwnerSide {
         std::memcpy(entry + d * size, entry + (d - 1) * size, bytes);
         field_.multiply(entry + d * size, step, scratch);
       }
-      WipedArray<Limb, 2 * kMaxPrimeLimbs> next;
+      WipedArray<Limb, 2 * PAdic::kMaxDigitLimbs> next;
       std::memcpy(next, entry + (kEntries - 1) * size, bytes);
       field_.multiply(next, step, scratch);
       std::memcpy(step, next, bytes);
@@ -265,12 +265,14 @@ class OwnerSide {
     for (std::size_t i = 1; i < entries; ++i) {
       field_.digit_multiply(prefix + i * n, prefix + (i - 1) * n, table + i * size, scratch);
     }
-    const Integer r = Integer::power_of_two(64 * n);
-    const Integer last = Integer::from_limbs(prefix + (entries - 1) * n, n);
     SecureBuffer running_memory(3 * n * sizeof(Limb));
     Limb *running = running_memory.as<Limb>(), *inverse = running + n, *r2 = inverse + n;
-    (r * r % p).to_limbs(r2, n);
-    (pow(last, p - Integer(2), p) * r % p * r % p).to_limbs(running, n);
+    const Integer radix2 = field_.radix(2);
+    field_.to_digit(r2, radix2);
+    WipedArray<Limb, kMaxPrimeLimbs> last;
+    field_.digit_leave(last, prefix + (entries - 1) * n, scratch);
+    const Integer last_inverse = pow(Integer::from_limbs(last, field_.plain_limbs()), p - Integer(2), p);
+    field_.to_digit(running, last_inverse * radix2 % p);
     for (std::size_t i = entries; i-- > 0;) {
       Limb* entry = table + i * size;
       if (i == 0) {
@@ -296,8 +298,8 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
       : p_(key.p, key.a_p, key.g_n % (key.p * key.p), key.scale_p),
         q_(key.q, key.a_q, key.g_n % (key.q * key.q), key.scale_q),
         width_(key.width),
-        memory_((3 * 2 * p_.field().limbs() + 1) * sizeof(Limb)) {
-    const std::size_t size = 2 * p_.field().limbs();
+        memory_((3 * 2 * p_.field().plain_limbs() + 1) * sizeof(Limb)) {
+    const std::size_t size = 2 * p_.field().plain_limbs();
     const Integer p2 = key.p * key.p, q2 = key.q * key.q;
     p2_ = memory_.as<Limb>();
     q2_ = p2_ + size;
@@ -311,7 +313,7 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
 
   void run(const std::uint64_t* m_p, const std::uint64_t* m_q, const std::uint64_t* r_p, const std::uint64_t* r_q,
            std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept override {
-    const std::size_t n = p_.field().limbs();
+    const std::size_t n = p_.field().plain_limbs();
     PAdic::Scratch scratch;
     WipedArray<Limb, 2 * kMaxPrimeLimbs> x_p, x_q;
     Limb c[4 * kMaxPrimeLimbs];
@@ -326,7 +328,7 @@ class PortableOwnerEncryptor final : public OwnerEncryptor {
  private:
   // Garner's CRT: c = x_q + q² ((x_p - x_q) / q² mod p²).
   void combine(Limb* c, Limb* x_p, const Limb* x_q) const noexcept {
-    const std::size_t size = 2 * p_.field().limbs();
+    const std::size_t size = 2 * p_.field().plain_limbs();
     WipedArray<Limb, 4 * kMaxPrimeLimbs> t;
     WipedArray<Limb, 2 * kMaxPrimeLimbs> h;
     WipedArray<Limb, 8 * kMaxPrimeLimbs> multiply;

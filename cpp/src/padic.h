@@ -1,13 +1,14 @@
-// Arithmetic modulo p² in p-adic digits (docs/cryptography.md, "Decryption"): an element X = u + v p with u, v in [0, p)
-// stands for X / R mod p², R = 2^(64 n). With t = u u', m = t / p mod R and r = (t - m p) / R, exactly
-// t = R r + m p, so that modulo p²
-//     X X' / R  =  r  +  p * ((u v' + v u' + m) / R mod p).
-// Raising r by k p lowers v by k. Every operation runs the same instructions whatever the values are.
+// Arithmetic modulo p² in p-adic digits (docs/cryptography.md, "Decryption"): an element X = u + v p stands for
+// X / R mod p². With t = u u', m = -t / p mod R and r = (t + m p) / R, exactly t = R r - m p, so that modulo p²
+//     X X' / R  =  r  +  p * ((u v' + v u' - m) / R mod p).
+// A digit has n limbs of 59 to 61 bits, so that a column of products fits 128 bits and carries are taken once per column.
+// R = 2^(bits n) has ten bits more than p at least, so that sums and products of digits below 10 p come out below
+// p (1 + 2^-2) and nothing is ever compared with p on the way. Every operation runs the same instructions whatever the
+// values are.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "integer.h"
 #include "mpn.h"
@@ -18,13 +19,16 @@ namespace xvec {
 
 class PAdic {
  public:
-  // p odd, > 2^4, of at most kMaxKeyLen bits.
+  // Limbs of the longest digit.
+  static constexpr std::size_t kMaxDigitLimbs = (kMaxKeyLen + 10 + 58) / 59;
+
+  // p odd, of at most kMaxKeyLen bits.
   explicit PAdic(const Integer& p);
 
-  // Limbs of p, and of one digit; an element is two digits, u then v.
-  [[nodiscard]] std::size_t limbs() const noexcept { return n_; }
-  [[nodiscard]] const Limb* p() const noexcept { return p_; }
-  [[nodiscard]] Limb p_inverse() const noexcept { return *p_inverse_; }
+  // Limbs of one digit; an element is two digits, u then v. Plain numbers modulo p have 64-bit limbs: plain_limbs().
+  [[nodiscard]] std::size_t limbs() const noexcept { return size_.n; }
+  [[nodiscard]] std::size_t plain_limbs() const noexcept { return plain_limbs_; }
+  [[nodiscard]] const Limb* p() const noexcept { return plain_p_; }
 
   // Working memory of one thread.
   struct Scratch {
@@ -32,18 +36,22 @@ class PAdic {
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     ~Scratch() { wipe(this, sizeof *this); }
-    Limb t[2 * kMaxPrimeLimbs];
-    Limb s[2 * kMaxPrimeLimbs];
-    Limb m[kMaxPrimeLimbs];
-    Limb u[kMaxPrimeLimbs];
+    Limb m[kMaxDigitLimbs], m2[kMaxDigitLimbs];
+    Limb u[kMaxDigitLimbs], element[2 * kMaxDigitLimbs];
+    Limb plain[2][kMaxPrimeLimbs + 1];
     Limb multiply[4 * kMaxPrimeLimbs];
   };
 
+  // Numbers as digits, for constants.
+  void to_digit(Limb* digit, const Integer& x) const;
+  // R^power mod p.
+  [[nodiscard]] Integer radix(unsigned power) const;
+
   // The element that stands for x mod p².
   void enter(Limb* element, const Integer& x) const;
-  // element = (sum of digit_j * R^j) for a value of limbs_in limbs, by fixed multiples of R^(j+2) mod p².
+  // The same for a value of limbs_in plain limbs, at most 4 key_len bits, by fixed multiples of R^(j+2) mod p².
   void enter(Limb* element, const Limb* value, std::size_t limbs_in, Scratch& scratch) const noexcept;
-  // x = plain[0..2n): the value in [0, p²) that the element stands for.
+  // plain[0..2 plain_limbs): the value in [0, p²) that the element stands for.
   void leave(Limb* plain, const Limb* element, Scratch& scratch) const noexcept;
   // For an element that stands for 1 + L p: digit = L. Returns whether it does; digit is meaningless if not.
   bool leave_one_plus(Limb* digit, const Limb* element, Scratch& scratch) const noexcept;
@@ -52,23 +60,41 @@ class PAdic {
   void multiply(Limb* x, const Limb* y, Scratch& scratch) const noexcept;        // x = x y
   void multiply_digit(Limb* x, const Limb* u, Scratch& scratch) const noexcept;  // x = x (u + 0 p)
 
-  // Montgomery arithmetic on single digits modulo p: r = a b / R, r = a + b.
+  // Montgomery arithmetic on single digits modulo p: r = a b / R, r = a / R, r += b.
   void digit_multiply(Limb* r, const Limb* a, const Limb* b, Scratch& scratch) const noexcept;
+  void digit_reduce(Limb* r, const Limb* a, Scratch& scratch) const noexcept;
   void digit_add(Limb* r, const Limb* b) const noexcept;
+  // Plain numbers below R to digits; digits below 2 p to the plain number in [0, p).
+  void digit_enter(Limb* digit, const Limb* plain) const noexcept { unpack(digit, plain, plain_limbs_, 0); }
+  void digit_leave(Limb* plain, const Limb* digit, Scratch& scratch) const noexcept;
+  // plain = x mod p for x of at most 4 key_len bits.
+  void residue(Limb* plain, const Limb* x, std::size_t limbs_in, Scratch& scratch) const noexcept;
 
   // The element 1.
   [[nodiscard]] const Limb* one() const noexcept { return one_; }
 
- private:
-  // v = (t + top R² + m) / R - k mod p; `subtractions` as for montgomery_reduce.
-  void second_digit(Limb* v, Limb* t, Limb top, const Limb* m, Limb k, int subtractions) const noexcept;
+  // Limbs of a digit, and the bits of each.
+  struct Size {
+    explicit Size(std::size_t bits_of_p);
+    std::size_t n;
+    unsigned bits;
+  };
 
-  std::size_t n_;
-  SecureBuffer memory_;  // everything below points into it
-  Limb* p_;              // n
-  Limb* one_;            // 2n
-  Limb* powers_;         // kMaxDigits elements in plain digits: R^(j+2) mod p²
-  Limb* p_inverse_;      // modulo 2^64
+ private:
+  // digit = bits [at, at + bits n) of a plain number, zeros above its `limbs`.
+  void unpack(Limb* digit, const Limb* plain, std::size_t limbs, std::size_t at) const noexcept;
+  // Returns whether p was subtracted.
+  bool pack(Limb* plain, const Limb* digit, Scratch& scratch) const noexcept;
+
+  Size size_;
+  std::size_t plain_limbs_;
+  SecureBuffer memory_;     // everything below points into it
+  Limb* p_;                 // n
+  Limb* above_;             // n, see PAdic::PAdic
+  Limb* one_;               // 2n
+  Limb* powers_;            // kMaxDigits elements in plain digits: R^(j+2) mod p²
+  Limb* plain_p_;           // plain_limbs + 1
+  Limb* negative_inverse_;  // -p^-1 mod 2^64
   static constexpr std::size_t kMaxDigits = 5;
 };
 
