@@ -184,6 +184,15 @@ xvec::HammingEncryptor public_encryptor(const xvec::PublicKey& key, std::size_t 
 }
 
 void register_vectors(py::module_& m) {
+  secret_class<xvec::RecordKey>(m, "RecordKey",
+                                "One writer's secret of the authenticated encoding, in one key epoch.")
+      .def(py::init([](const py::bytes& secret, std::uint32_t epoch, const py::bytes& writer) {
+             const std::string_view bytes = secret;
+             return xvec::RecordKey({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, epoch,
+                                    std::string_view(writer));
+           }),
+           py::arg("secret"), py::arg("epoch"), py::arg("writer"));
+
   auto encryptor =
       secret_class<xvec::HammingEncryptor>(m, "HammingEncryptor", "Encrypts binary vectors of a fixed dimension.");
   encryptor.def(py::init(&owner_encryptor), py::arg("key"), py::arg("dimensions"))
@@ -203,7 +212,41 @@ void register_vectors(py::module_& m) {
             }
             return out;
           },
-          py::arg("bits"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none());
+          py::arg("bits"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none())
+      .def(
+          "encrypt_records",
+          [](const xvec::HammingEncryptor& e, const py::object& bits_argument, const py::object& nonces_argument,
+             const xvec::RecordKey& key, int threads, const Progress& progress) {
+            const Bits bits = array_argument(bits_argument, "bits", {-1, size(e.dimensions())});
+            const Bits nonces = array_argument(nonces_argument, "nonces", {bits.shape(0), size(xvec::kNonceSize)});
+            Bits out({bits.shape(0), size(e.chunks()), size(e.width())});
+            const std::span<std::uint8_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
+            const std::span<const std::uint8_t> from = view(bits), fresh = view(nonces);
+            const xvec::Batch options = batch(threads, progress);
+            {
+              const py::gil_scoped_release released;
+              e.encrypt_records(from, fresh, key, to, options);
+            }
+            return out;
+          },
+          py::arg("bits"), py::arg("nonces"), py::arg("key"), py::kw_only(), py::arg("threads") = 0,
+          py::arg("progress") = py::none())
+      .def(
+          "encrypt_query",
+          [](const xvec::HammingEncryptor& e, const py::object& bits_argument, const py::object& nonce_argument,
+             const xvec::RecordKey& key) {
+            const Bits bits = array_argument(bits_argument, "bits", {size(e.dimensions())});
+            const Bits nonce = array_argument(nonce_argument, "nonce", {size(xvec::kNonceSize)});
+            Bits out({size(e.chunks()), size(e.width())});
+            const std::span<std::uint8_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
+            const std::span<const std::uint8_t> from = view(bits), fresh = view(nonce);
+            {
+              const py::gil_scoped_release released;
+              e.encrypt_query(from, fresh, key, to);
+            }
+            return out;
+          },
+          py::arg("bits"), py::arg("nonce"), py::arg("key"));
   def_layout(encryptor);
 
   auto decoder = secret_class<xvec::HammingDecoder>(
@@ -232,6 +275,28 @@ void register_vectors(py::module_& m) {
             return out;
           },
           py::arg("rows"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none())
+      .def(
+          "decode_records",
+          [](const xvec::HammingDecoder& d, const py::object& rows_argument, const py::object& nonces_argument,
+             const xvec::RecordKey& key, const py::object& query_argument, const py::object& query_nonce_argument,
+             const xvec::RecordKey& query_key, int threads, const Progress& progress) {
+            const Bits rows = array_argument(rows_argument, "rows", {-1, size(d.chunks()), size(d.width())});
+            const Bits nonces = array_argument(nonces_argument, "nonces", {rows.shape(0), size(xvec::kNonceSize)});
+            const Bits query = array_argument(query_argument, "query", {size(d.dimensions())});
+            const Bits query_nonce = array_argument(query_nonce_argument, "query_nonce", {size(xvec::kNonceSize)});
+            py::array_t<std::int32_t> out(rows.shape(0));
+            const std::span<std::int32_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
+            const std::span<const std::uint8_t> from = view(rows), beside = view(nonces);
+            const xvec::HammingDecoder::Query known{view(query), view(query_nonce), query_key};
+            const xvec::Batch options = batch(threads, progress);
+            {
+              const py::gil_scoped_release released;
+              d.decode_records(from, beside, key, known, to, options);
+            }
+            return out;
+          },
+          py::arg("rows"), py::arg("nonces"), py::arg("key"), py::arg("query"), py::arg("query_nonce"),
+          py::arg("query_key"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none())
       .def(
           "decrypt",
           [](const xvec::HammingDecoder& d, const py::object& rows_argument, int threads) {
@@ -313,6 +378,8 @@ void register_errors() {
       raise("KeyMismatchError", e.what());
     } catch (const xvec::InvalidCiphertext& e) {
       raise("CiphertextError", e.what());
+    } catch (const xvec::NotAuthentic& e) {
+      raise("IntegrityError", e.what());
     } catch (const xvec::KeyClosed& e) {
       raise("NotLoadedError", e.what());
     } catch (const xvec::KernelUnavailable& e) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "affine_map.h"
 #include "batch.h"
 #include "hamming_internal.h"
 #include "kernel.h"
@@ -15,6 +16,7 @@
 #include "layout.h"
 #include "mpn.h"
 #include "padic.h"
+#include "record_masks.h"
 #include "secure_memory.h"
 #include "sizes.h"
 #include "xvec/hamming.h"
@@ -39,6 +41,7 @@ void keep_least(std::atomic<std::size_t>& least, std::size_t value) {
 struct HammingDecoder::Impl {
   Impl(const KeyMaterial& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel)
       : layout(key.public_key(), dimensions),
+        n_memory(key.public_key().n()),
         plain_width(key.public_key().n().size()),
         block(key.has_subgroup() ? kBlock : kBlock / 4),
         one_side(largest_sum(layout.chunk_dimensions) < key.p()),
@@ -107,7 +110,13 @@ struct HammingDecoder::Impl {
     throw InvalidCiphertext("rows: ciphertext of row " + std::to_string(row) + why, row);
   }
 
+  // The modulus that a plaintext is known by.
+  [[nodiscard]] Integer modulus() const {
+    return one_side ? Integer::from_limbs(field.p(), field.plain_limbs()) : Integer::from_bytes(n_memory);
+  }
+
   Layout layout;
+  Number n_memory;
   std::size_t plain_width;
   std::size_t block;  // items at a time; plain keys take long for each, and interruption is to be prompt
   bool one_side;
@@ -160,6 +169,97 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
     }
   });
   if (bad != kNone) impl_->reject(bad / layout.chunks, rows.data() + bad * layout.width);
+}
+
+namespace {
+
+// What is known of a query: its plaintexts as they are in a sum, and as bits.
+struct KnownQuery {
+  // A_q / s mod m, and P(q), each of as many limbs as m, chunk by chunk.
+  KnownQuery(const HammingDecoder::Query& query, const Layout& layout, const Integer& n, const Integer& m,
+             const Integer& scale_inverse)
+      : limbs(m.limbs()), memory(2 * layout.chunks * limbs * sizeof(Limb)) {
+    const RecordMasks masks(query.key, n, layout.dimensions, MaskUse::query);
+    WipedArray<Limb, kMaxMaskLimbs> mask;
+    for (std::size_t chunk = 0; chunk < layout.chunks; ++chunk) {
+      Limb* to = memory.as<Limb>() + 2 * chunk * limbs;
+      pack_fields(to + limbs, limbs, query.bits.data() + layout.begin(chunk), layout.size(chunk));
+      masks.mask(mask, chunk, query.nonce.data());
+      const Integer plain =
+          masks.scale() * Integer::from_limbs(to + limbs, limbs) + Integer::from_limbs(mask, masks.limbs());
+      (plain % n * scale_inverse % m).to_limbs(to, limbs);
+    }
+  }
+  [[nodiscard]] const Limb* scaled(std::size_t chunk) const { return memory.as<Limb>() + 2 * chunk * limbs; }
+  [[nodiscard]] const Limb* packed(std::size_t chunk) const { return scaled(chunk) + limbs; }
+
+  std::size_t limbs;
+  SecureBuffer memory;
+};
+
+// The bits that no P(v) of `fields` fields has; 0 if y is a P(v).
+Limb foreign_bits(const Limb* y, std::size_t limbs, std::size_t fields) noexcept {
+  Limb found = 0;
+  for (std::size_t j = 0; j < limbs; ++j) {
+    const std::size_t here = fields > 32 * j ? std::min<std::size_t>(32, fields - 32 * j) : 0;
+    found |= y[j] & ~(here == 0 ? 0 : kLowBits >> 2 * (32 - here));
+  }
+  return found;
+}
+
+}  // namespace
+
+void HammingDecoder::decode_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces,
+                                    const RecordKey& key, const Query& query, std::span<std::int32_t> distances,
+                                    const Batch& batch) const {
+  const Layout& layout = impl_->layout;
+  const std::size_t count = whole_rows(rows.size(), layout.chunks * layout.width, "rows");
+  require_size(distances.size(), count, "distances");
+  require_size(nonces.size(), count * kNonceSize, "nonces");
+  require_size(query.bits.size(), layout.dimensions, "query");
+  require_size(query.nonce.size(), kNonceSize, "query nonce");
+  if (first_non_bit(query.bits) < query.bits.size()) {
+    throw std::invalid_argument("query: only 0 and 1 are bits");
+  }
+  const Integer n = Integer::from_bytes(impl_->n_memory), m = impl_->modulus();
+  const RecordMasks masks(key, n, layout.dimensions, MaskUse::record);
+  const Integer scale_inverse = inverse(masks.scale() % m, m);
+  const KnownQuery known(query, layout, n, m, scale_inverse);
+  // (Dec - F) / s
+  const AffineMap unmask(m, scale_inverse, m - scale_inverse, masks.limbs());
+  std::atomic<std::size_t> bad{kNone};
+  std::atomic<Limb> foreign{0};
+  const std::size_t rows_per_block = std::max<std::size_t>(1, impl_->block / layout.chunks);
+  run_batch(count, rows_per_block, batch, [&](const Block& mine) {
+    const auto [first, last, worker] = mine;
+    std::fill(distances.begin() + static_cast<std::ptrdiff_t>(first),
+              distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
+    WipedArray<Limb, kMaxMaskLimbs> mask;
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> y;
+    AffineMap::Scratch scratch;
+    Limb found = 0;
+    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl_->block) {
+      const std::size_t end = std::min(item + impl_->block, last * layout.chunks);
+      impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad,
+                           [&](std::size_t i, const Limb* plain, std::size_t) {
+                             const std::size_t row = i / layout.chunks, chunk = i % layout.chunks;
+                             masks.mask(mask, chunk, nonces.data() + row * kNonceSize);
+                             unmask.run(y, plain, mask, scratch);
+                             unmask.subtract(y, known.scaled(chunk), scratch);
+                             found |= foreign_bits(y, known.limbs, layout.size(chunk));
+                             int ones = 0;
+                             for (std::size_t j = 0; j < known.limbs; ++j) {
+                               ones += std::popcount(y[j] ^ known.packed(chunk)[j]);
+                             }
+                             distances[row] += ones;
+                           });
+    }
+    foreign |= found;
+  });
+  if (bad != kNone || foreign != 0) {
+    std::fill(distances.begin(), distances.end(), 0);
+    throw NotAuthentic();
+  }
 }
 
 void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts,

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "affine_map.h"
 #include "batch.h"
 #include "hamming_internal.h"
 #include "kernel.h"
@@ -14,6 +15,7 @@
 #include "mpn.h"
 #include "padic.h"
 #include "random.h"
+#include "record_masks.h"
 #include "secure_memory.h"
 #include "sizes.h"
 #include "xvec/hamming.h"
@@ -83,9 +85,14 @@ class BlockEncryptor {
   [[nodiscard]] virtual std::size_t items_per_block() const noexcept { return kBlock; }
   [[nodiscard]] virtual std::size_t draw_limbs() const noexcept = 0;
   virtual void draw(BufferedRandom& random, Limb* out, std::size_t count) const = 0;
-  // m: count plaintexts of m_limbs limbs, each < n; draws: count * draw_limbs() limbs as laid out by draw().
-  virtual void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
-                   std::size_t count) const = 0;
+  // Limbs that run() wants of plaintexts that need that many.
+  [[nodiscard]] virtual std::size_t message_limbs(std::size_t needed) const noexcept { return needed; }
+  // Whether run() takes any plaintext below n, not only those of vectors.
+  [[nodiscard]] virtual bool takes_any() const noexcept { return true; }
+  // m: count plaintexts of m_limbs limbs: of vectors or, if `any`, any below n; draws: count * draw_limbs() limbs as
+  // laid out by draw().
+  virtual void run(const Limb* m, std::size_t m_limbs, bool any, const Limb* draws, std::uint8_t* out,
+                   std::size_t width, std::size_t count) const = 0;
 };
 
 namespace {
@@ -121,14 +128,15 @@ class OwnerBlocks final : public BlockEncryptor {
     }
   }
 
-  void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
+  void run(const Limb* m, std::size_t m_limbs, bool any, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
+    const bool fits = fits_ && !any;
     const std::size_t n = field_p_.plain_limbs();
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs];
     WipedArray<Limb, kBlock * kMaxPrimeLimbs> r_p, r_q;
     PAdic::Scratch scratch;
     for (std::size_t i = 0; i < count; ++i) {
-      if (fits_) {  // P(v) < q < p is its own residue
+      if (fits) {  // P(v) < q < p is its own residue
         std::memset(m_p + i * n, 0, n * sizeof(Limb));
         std::memcpy(m_p + i * n, m + i * m_limbs, std::min(n, m_limbs) * sizeof(Limb));
       } else {
@@ -139,7 +147,7 @@ class OwnerBlocks final : public BlockEncryptor {
       std::memcpy(r_p + i * bound_p_.limbs, r, bound_p_.limbs * sizeof(Limb));
       std::memcpy(r_q + i * bound_q_.limbs, r + bound_p_.limbs, bound_q_.limbs * sizeof(Limb));
     }
-    kernel_->run(m_p, fits_ ? m_p : m_q, r_p, r_q, out, width, count);
+    kernel_->run(m_p, fits ? m_p : m_q, r_p, r_q, out, width, count);
   }
 
  private:
@@ -160,10 +168,7 @@ std::size_t public_exponent_bits(const PublicKey& key, std::size_t alpha_len) {
 class PublicBlocks final : public BlockEncryptor {
  public:
   PublicBlocks(const PublicKey& key, const Layout& layout, std::size_t alpha_len, const Kernel& kernel)
-      : r_bits_(public_exponent_bits(key, alpha_len)),
-        kernel_(make_public_encryptor(
-            kernel, {Integer::from_bytes(key.n()), Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
-                     layout.chunk_dimensions, r_bits_, layout.width})) {}
+      : PublicBlocks(Integer::from_bytes(key.n()), key, layout, alpha_len, kernel) {}
 
   // One block of lanes, so that interruption is prompt under long keys too.
   [[nodiscard]] std::size_t items_per_block() const noexcept override { return kBlock / 4; }
@@ -171,13 +176,27 @@ class PublicBlocks final : public BlockEncryptor {
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     for (std::size_t i = 0; i < count; ++i) random.draw(out + i * draw_limbs(), draw_limbs(), r_bits_);
   }
-  void run(const Limb* m, std::size_t, const Limb* draws, std::uint8_t* out, std::size_t width,
+  [[nodiscard]] std::size_t message_limbs(std::size_t) const noexcept override {
+    return limbs_for_bits(2 * message_fields_);
+  }
+  [[nodiscard]] bool takes_any() const noexcept override { return direct_; }
+  void run(const Limb* m, std::size_t, bool, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
     kernel_->run(m, draws, out, width, count);
   }
 
  private:
+  PublicBlocks(const Integer& n, const PublicKey& key, const Layout& layout, std::size_t alpha_len,
+               const Kernel& kernel)
+      : r_bits_(public_exponent_bits(key, alpha_len)),
+        direct_(Integer::from_bytes(key.g()) == n + Integer(1)),
+        message_fields_(direct_ ? detail::key_len_of(n) : layout.chunk_dimensions),
+        kernel_(make_public_encryptor(kernel, {n, Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
+                                               message_fields_, r_bits_, layout.width})) {}
+
   std::size_t r_bits_;
+  bool direct_;                 // g = 1 + n: the message is one factor, and may be anything below n
+  std::size_t message_fields_;  // bits of vectors, or half the bits of n
   std::unique_ptr<PublicEncryptor> kernel_;
 };
 
@@ -204,7 +223,7 @@ class PlainOwnerBlocks final : public BlockEncryptor {
       draw_unit(bound_q_, out + bound_p_.limbs);
     }
   }
-  void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
+  void run(const Limb* m, std::size_t m_limbs, bool, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
     const std::size_t limbs = bound_p_.limbs;
     const Integer p = Integer::from_limbs(bound_p_.memory.as<Limb>(), limbs);
@@ -238,7 +257,7 @@ class PlainPublicBlocks final : public BlockEncryptor {
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
     for (std::size_t i = 0; i < count; ++i) bound_.draw(random, out + i * bound_.limbs);
   }
-  void run(const Limb* m, std::size_t m_limbs, const Limb* draws, std::uint8_t* out, std::size_t width,
+  void run(const Limb* m, std::size_t m_limbs, bool, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
     const Integer n = Integer::from_limbs(bound_.memory.as<Limb>(), bound_.limbs), n2 = n * n;
     const Integer g = Integer::from_bytes(g_);
@@ -258,8 +277,9 @@ class PlainPublicBlocks final : public BlockEncryptor {
 }  // namespace
 
 struct HammingEncryptor::Impl {
-  Impl(const Layout& layout_in, std::unique_ptr<BlockEncryptor> blocks_in)
-      : layout(layout_in), blocks(std::move(blocks_in)) {}
+  Impl(const PublicKey& key, const Layout& layout_in, std::unique_ptr<BlockEncryptor> blocks_in)
+      : n(Integer::from_bytes(key.n())), layout(layout_in), blocks(std::move(blocks_in)) {}
+  Integer n;
   Layout layout;
   std::unique_ptr<BlockEncryptor> blocks;
 };
@@ -276,7 +296,7 @@ HammingEncryptor make_encryptor(const SecretKey& key, std::size_t dimensions, co
   } else {
     blocks = std::make_unique<PlainOwnerBlocks>(material);
   }
-  return HammingEncryptor(std::make_unique<Impl>(layout, std::move(blocks)));
+  return HammingEncryptor(std::make_unique<Impl>(material.public_key(), layout, std::move(blocks)));
 }
 
 HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len,
@@ -289,12 +309,16 @@ HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, st
   } else {
     blocks = std::make_unique<PlainPublicBlocks>(key);
   }
-  return HammingEncryptor(std::make_unique<Impl>(layout, std::move(blocks)));
+  return HammingEncryptor(std::make_unique<Impl>(key, layout, std::move(blocks)));
 }
 
-void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits, std::span<std::uint8_t> out,
-             const Batch& batch, RandomSource& source) {
-  const HammingEncryptor::Impl& impl = encryptor.impl();
+namespace {
+
+// Encrypts every chunk of every row; pack(m, m_limbs, first, last) writes the plaintexts of items [first, last).
+template <class Pack>
+void encrypt_items(const HammingEncryptor::Impl& impl, std::span<const std::uint8_t> bits, std::size_t m_limbs,
+                   bool any, std::span<std::uint8_t> out, const Batch& batch, RandomSource& source,
+                   const Pack& pack) {
   const Layout& layout = impl.layout;
   const std::size_t rows = whole_rows(bits.size(), layout.dimensions, "bits");
   const std::size_t items = rows * layout.chunks;
@@ -303,7 +327,6 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
     throw std::invalid_argument("bits: row " + std::to_string(i / layout.dimensions) + " holds " +
                                 std::to_string(bits[i]) + ", only 0 and 1 are bits");
   }
-  const std::size_t m_limbs = limbs_for_bits(2 * layout.chunk_dimensions);
   const std::size_t draw_limbs = impl.blocks->draw_limbs();
   const std::size_t block = impl.blocks->items_per_block();
   BufferedRandom random(source);
@@ -317,16 +340,55 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
       items, block, by_item,
       [&](const Block& mine) {
         Limb m[kBlock * 2 * kMaxPrimeLimbs];
-        for (std::size_t item = mine.first; item < mine.last; ++item) {
-          const std::size_t row = item / layout.chunks, chunk = item % layout.chunks;
-          pack_fields(m + (item - mine.first) * m_limbs, m_limbs,
-                      bits.data() + row * layout.dimensions + layout.begin(chunk), layout.size(chunk));
-        }
-        impl.blocks->run(m, m_limbs, draws[mine.worker].data(), out.data() + mine.first * layout.width, layout.width,
-                         mine.last - mine.first);
+        pack(m, mine.first, mine.last);
+        impl.blocks->run(m, m_limbs, any, draws[mine.worker].data(), out.data() + mine.first * layout.width,
+                         layout.width, mine.last - mine.first);
       },
       // In the order of the items, so that the bytes do not depend on which thread takes which block.
       [&](const Block& mine) { impl.blocks->draw(random, draws[mine.worker].data(), mine.last - mine.first); });
+}
+
+void pack_item(Limb* m, std::size_t m_limbs, const Layout& layout, const std::uint8_t* bits, std::size_t item) {
+  const std::size_t row = item / layout.chunks, chunk = item % layout.chunks;
+  pack_fields(m, m_limbs, bits + row * layout.dimensions + layout.begin(chunk), layout.size(chunk));
+}
+
+}  // namespace
+
+void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits, std::span<std::uint8_t> out,
+             const Batch& batch, RandomSource& source) {
+  const HammingEncryptor::Impl& impl = encryptor.impl();
+  const std::size_t m_limbs = impl.blocks->message_limbs(limbs_for_bits(2 * impl.layout.chunk_dimensions));
+  encrypt_items(impl, bits, m_limbs, false, out, batch, source, [&](Limb* m, std::size_t first, std::size_t last) {
+    for (std::size_t item = first; item < last; ++item, m += m_limbs) {
+      pack_item(m, m_limbs, impl.layout, bits.data(), item);
+    }
+  });
+}
+
+void encrypt_records(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits,
+                     std::span<const std::uint8_t> nonces, const RecordKey& key, MaskUse use,
+                     std::span<std::uint8_t> out, const Batch& batch, RandomSource& source) {
+  const HammingEncryptor::Impl& impl = encryptor.impl();
+  const Layout& layout = impl.layout;
+  require_size(nonces.size(), whole_rows(bits.size(), layout.dimensions, "bits") * kNonceSize, "nonces");
+  if (!impl.blocks->takes_any()) {
+    throw std::invalid_argument("key: records are encrypted with g = 1 + n, or with the secret key");
+  }
+  const RecordMasks masks(key, impl.n, layout.dimensions, use);
+  const AffineMap map(impl.n, masks.scale(), Integer(1), masks.limbs());
+  const std::size_t limbs = map.limbs(), m_limbs = impl.blocks->message_limbs(limbs);
+  encrypt_items(impl, bits, m_limbs, true, out, batch, source, [&](Limb* m, std::size_t first, std::size_t last) {
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> plain;
+    WipedArray<Limb, kMaxMaskLimbs> mask;
+    AffineMap::Scratch scratch;
+    for (std::size_t item = first; item < last; ++item, m += m_limbs) {
+      pack_item(plain, limbs, layout, bits.data(), item);
+      masks.mask(mask, item % layout.chunks, nonces.data() + item / layout.chunks * kNonceSize);
+      map.run(m, plain, mask, scratch);
+      std::fill(m + limbs, m + m_limbs, 0);
+    }
+  });
 }
 
 }  // namespace detail
@@ -346,6 +408,17 @@ std::size_t HammingEncryptor::width() const noexcept { return impl_->layout.widt
 void HammingEncryptor::encrypt(std::span<const std::uint8_t> bits, std::span<std::uint8_t> out,
                                const Batch& batch) const {
   detail::encrypt(*this, bits, out, batch, system_random());
+}
+
+void HammingEncryptor::encrypt_records(std::span<const std::uint8_t> bits, std::span<const std::uint8_t> nonces,
+                                       const RecordKey& key, std::span<std::uint8_t> out, const Batch& batch) const {
+  detail::encrypt_records(*this, bits, nonces, key, MaskUse::record, out, batch, system_random());
+}
+
+void HammingEncryptor::encrypt_query(std::span<const std::uint8_t> bits, std::span<const std::uint8_t> nonce,
+                                     const RecordKey& key, std::span<std::uint8_t> out) const {
+  require_size(bits.size(), dimensions(), "bits");
+  detail::encrypt_records(*this, bits, nonce, key, MaskUse::query, out, Batch{1, {}}, system_random());
 }
 
 }  // namespace xvec

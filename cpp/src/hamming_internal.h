@@ -5,6 +5,7 @@
 
 #include "kernel.h"
 #include "random.h"
+#include "record_masks.h"
 #include "xvec/hamming.h"
 
 namespace xvec::detail {
@@ -15,6 +16,9 @@ HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, st
 // The bytes depend on what `source` gives, never on the kernel, the number of threads or the slices.
 void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits, std::span<std::uint8_t> out,
              const Batch& batch, RandomSource& source);
+void encrypt_records(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bits,
+                     std::span<const std::uint8_t> nonces, const RecordKey& key, MaskUse use,
+                     std::span<std::uint8_t> out, const Batch& batch, RandomSource& source);
 
 HammingDecoder make_decoder(const SecretKey& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel);
 Multiplier make_multiplier(const Number& n_squared, const Kernel& kernel);

@@ -76,6 +76,12 @@ class SecretKey:
     def close(self) -> None:
         """Wipe the key. Later use raises NotLoadedError."""
 
+class RecordKey:
+    """One writer's secret of the authenticated encoding in one key epoch, in locked memory."""
+
+    def __init__(self, secret: bytes, epoch: int, writer: bytes) -> None:
+        """`secret`: 32 bytes; `writer`: at most 64 bytes, none for the owner. Raises InputError."""
+
 class HammingEncryptor:
     """Encrypts binary vectors of a fixed dimension; owns the fixed-base tables.
 
@@ -101,6 +107,23 @@ class HammingEncryptor:
 
         Raises InputError naming the first offending row for a wrong shape or a value that is not a bit.
         """
+    def encrypt_records(
+        self,
+        bits: NDArray[np.uint8],
+        nonces: NDArray[np.uint8],
+        key: RecordKey,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """As `encrypt`, in the authenticated encoding; nonces (N, 24), each used this once.
+
+        An encryptor with a PublicKey needs g = n + 1, else InputError.
+        """
+    def encrypt_query(
+        self, bits: NDArray[np.uint8], nonce: NDArray[np.uint8], key: RecordKey
+    ) -> NDArray[np.uint8]:
+        """bits (dimensions,), nonce (24,) -> the query's ciphertexts (chunks, width)."""
 
 class HammingDecoder:
     """Decodes products of an encrypted vector and an encrypted query to Hamming distances."""
@@ -125,6 +148,23 @@ class HammingDecoder:
         """ciphertexts (N, chunks, width) -> distances (N,), exact.
 
         Raises CiphertextError naming the first offending row: zero, not below n**2, or not well formed.
+        """
+    def decode_records(
+        self,
+        rows: NDArray[np.uint8],
+        nonces: NDArray[np.uint8],
+        key: RecordKey,
+        query: NDArray[np.uint8],
+        query_nonce: NDArray[np.uint8],
+        query_key: RecordKey,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int32]:
+        """Products (N, chunks, width) of one writer's records with one query -> distances (N,), exact.
+
+        nonces (N, 24); `query` (dimensions,) and `query_nonce` as they were encrypted. Raises IntegrityError,
+        always the same, when any row is not the product of a record under its nonce and the query.
         """
     def decrypt(self, rows: NDArray[np.uint8], *, threads: int = 0) -> list[int]:
         """ciphertexts (N, width) -> plaintexts modulo n (always both primes and CRT)."""

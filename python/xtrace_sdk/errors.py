@@ -9,7 +9,8 @@
     ├── WeakKeyError (ValueError)            a key breaks a rule of docs/security.md; the message names it
     ├── KeyMismatchError (ValueError)        parts of a key or context do not belong together
     ├── DecryptionError (ValueError)         wrong key, tampered or truncated: deliberately not told apart
-    │   └── CiphertextError                  a Paillier ciphertext is out of range or not well formed
+    │   ├── CiphertextError                  a Paillier ciphertext is out of range or not well formed
+    │   └── IntegrityError                   the server's answer was altered, or is not complete
     ├── NotLoadedError (RuntimeError)        a client without keys was asked to use them
     ├── KernelError (RuntimeError)           XTRACE_KERNEL names a kernel that cannot run here
     ├── KeyProviderError (RuntimeError)      a key service refused or failed       (x_vec.crypto.key_provider)
@@ -55,6 +56,10 @@ class DecryptionError(XTraceError, ValueError):
 
 class CiphertextError(DecryptionError):
     """A Paillier ciphertext is out of range or not well formed under this key."""
+
+
+class IntegrityError(DecryptionError):
+    """A server's answer is not what was stored and asked for. What was altered is deliberately not told."""
 
 
 class NotLoadedError(XTraceError, RuntimeError):

@@ -12,6 +12,7 @@
 #include <span>
 
 #include "xvec/paillier.h"
+#include "xvec/records.h"
 
 namespace xvec {
 
@@ -49,6 +50,14 @@ class HammingEncryptor {
   // Throws std::invalid_argument naming the first row that holds anything but 0 and 1.
   void encrypt(std::span<const std::uint8_t> bits, std::span<std::uint8_t> out, const Batch& batch = {}) const;
 
+  // In the authenticated encoding; nonces: count * kNonceSize bytes, each fresh. With a public key its g must be 1 + n:
+  // only then any plaintext is as quick as a vector's.
+  void encrypt_records(std::span<const std::uint8_t> bits, std::span<const std::uint8_t> nonces, const RecordKey& key,
+                       std::span<std::uint8_t> out, const Batch& batch = {}) const;
+  // One query, likewise.
+  void encrypt_query(std::span<const std::uint8_t> bits, std::span<const std::uint8_t> nonce, const RecordKey& key,
+                     std::span<std::uint8_t> out) const;
+
   // Internal.
   struct Impl;
   explicit HammingEncryptor(std::unique_ptr<Impl> impl) noexcept;
@@ -77,6 +86,15 @@ class HammingDecoder {
 
   // rows: count * chunks * width bytes; distances: count. Throws InvalidCiphertext.
   void decode(std::span<const std::uint8_t> rows, std::span<std::int32_t> distances, const Batch& batch = {}) const;
+
+  // Products of records of one writer and epoch with one query, given as its bits, nonce and key, to distances. Throws
+  // NotAuthentic, whatever is wrong and with how many rows, and after the same work.
+  struct Query {
+    std::span<const std::uint8_t> bits, nonce;
+    const RecordKey& key;
+  };
+  void decode_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces, const RecordKey& key,
+                      const Query& query, std::span<std::int32_t> distances, const Batch& batch = {}) const;
 
   // rows: count * width bytes; plaintexts: count * plaintext_width() bytes, modulo n. Throws InvalidCiphertext.
   void decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts, const Batch& batch = {}) const;

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from xtrace_sdk import wire
-from xtrace_sdk.errors import ConfigurationError, DecryptionError, DimensionMismatchError
+from xtrace_sdk.errors import ConfigurationError, DecryptionError, DimensionMismatchError, IntegrityError
 from xtrace_sdk.integrations.errors import NotFoundError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.stores import checks
@@ -157,7 +157,13 @@ class EncryptedVectorStore(Secret):
             asked, attempts = limit, 0
             while True:
                 ids, distances = await self._nearest(query, asked, kb_id, self._filter(namespace, wanted))
-                chunks = await self._opened(ids, namespace, kb_id)
+                try:
+                    chunks = await self._opened(ids, namespace, kb_id)
+                except IntegrityError:  # replaced between search and fetch, or passed off for another
+                    attempts += 1
+                    if attempts == _ATTEMPTS:
+                        raise
+                    continue
                 hits = [
                     (chunks[chunk_id], distance)
                     for chunk_id, distance in zip(ids, distances, strict=True)

@@ -48,22 +48,22 @@ async def head(
 async def _page(session: Session, kb_id: str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
     """Chunks with ids above `after`, decrypted, and whether there are more."""
     from xtrace_sdk.cli.xvec.session import has_more
+    from xtrace_sdk.wire import RECORD
 
     page = await session.client.meta_search_paginated(
         kb_id,
         session.context.id,
         {"chunk_id": {"$gt": after}},
-        projection=["meta_data"],
+        projection=["meta_data", RECORD],
         limit=limit,
         sort_order="asc",
         return_content=True,
     )
-    decrypt = session.context.aes.decrypt
     chunks = [
         {
             "chunk_id": chunk["chunk_id"],
             "meta_data": chunk["meta_data"] if isinstance(chunk.get("meta_data"), dict) else {},
-            "chunk_content": decrypt(chunk.get("chunk_content", "")),
+            "chunk_content": session.context.open_content(chunk),
         }
         for chunk in page["results"]
     ]

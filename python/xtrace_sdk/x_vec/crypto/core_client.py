@@ -18,6 +18,14 @@ from numpy.typing import NDArray
 
 from xtrace_sdk._core import HammingDecoder, HammingEncryptor, PublicKey, SecretKey
 from xtrace_sdk.errors import CiphertextError, InputError, KeyMismatchError, NotLoadedError, WeakKeyError
+from xtrace_sdk.x_vec.crypto.authenticated import (
+    NONCE_BYTES,
+    RecordKeys,
+    RecordQuery,
+    Records,
+    decode_groups,
+    fresh_nonces,
+)
 from xtrace_sdk.x_vec.crypto.bits import as_bits
 from xtrace_sdk.x_vec.crypto.hamming_client_base import HammingClientBase
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers, numbers_to_rows, row_to_numbers
@@ -48,6 +56,7 @@ class CorePaillierClient(HammingClientBase, Secret):
         self._key: SecretKey | None = None
         self._encryptor: HammingEncryptor | None = None
         self._decoders: dict[bool, HammingDecoder] = {}  # by whether the schedule may depend on the key
+        self._records: RecordKeys | None = None
 
     # The array seam
 
@@ -80,10 +89,7 @@ class CorePaillierClient(HammingClientBase, Secret):
         range or not well formed under this key, NotLoadedError without keys.
         """
         decoder = self._ready_decoder(vartime)
-        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
-            raise InputError("rows: expected an array of dtype uint8")
-        if rows.ndim != 3 or rows.shape[1:] != (decoder.chunks, decoder.width):
-            raise InputError(f"rows: expected shape (N, {decoder.chunks}, {decoder.width}), got {rows.shape}")
+        self._check_rows(rows, decoder)
         return decoder.decode(np.ascontiguousarray(rows), threads=threads, progress=progress)
 
     def decrypt_vectors(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -108,6 +114,73 @@ class CorePaillierClient(HammingClientBase, Secret):
                 raise CiphertextError(f"row {row}: not a vector of {self.embed_len} dimensions")
             bits[row, first : first + length] = low
         return bits
+
+    # The array seam of the authenticated encoding
+
+    def use_records(self, keys: RecordKeys) -> None:
+        """Take the secrets that the next three methods need; contexts with this encoding do it."""
+        self._records = keys
+
+    def encrypt_records(
+        self,
+        bits: NDArray[np.uint8],
+        *,
+        epoch: int | None = None,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Binary vectors (N, embed_len) -> ciphertexts (N, chunks, width), nonces (N, 24).
+
+        The nonces belong to the rows and are stored with them. `epoch` is the context's present one unless
+        given. Raises as `encrypt_to_array`, and NotLoadedError under the plain encoding.
+        """
+        keys = self._record_keys()
+        checked = as_bits(bits, self.embed_len, "bits")
+        nonces = fresh_nonces(len(checked))
+        encryptor = self._ready_encryptor()
+        rows = encryptor.encrypt_records(checked, nonces, keys.own(epoch), threads=threads, progress=progress)
+        return rows, nonces
+
+    def encrypt_query(self, bits: NDArray[np.uint8]) -> RecordQuery:
+        """A binary vector (embed_len,) -> the query, whose `rows` are sent. Raises as `encrypt_records`."""
+        keys = self._record_keys()
+        checked = as_bits([bits], self.embed_len, "bits")[0]
+        nonce, epoch = fresh_nonces(1)[0], keys.epoch
+        rows = self._ready_encryptor().encrypt_query(checked, nonce, keys.own(epoch))
+        return RecordQuery(rows, checked, nonce, epoch)
+
+    def decode_records(
+        self,
+        rows: NDArray[np.uint8],
+        nonces: NDArray[np.uint8] | Records,
+        query: RecordQuery,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.int32]:
+        """Products of stored records and a query (N, chunks, width) -> Hamming distances (N,), exact.
+
+        `nonces` (N, 24) belong to records of this writer in the query's epoch; `Records` tell of each row
+        which writer's and epoch's it is.
+
+        Raises IntegrityError, the same whatever was changed in however many rows; InputError for another
+        shape or dtype, NotLoadedError without keys or under the plain encoding.
+        """
+        keys, decoder = self._record_keys(), self._ready_decoder()
+        self._check_rows(rows, decoder)
+        if not isinstance(nonces, Records):
+            if nonces.dtype != np.uint8 or nonces.shape != (len(rows), NONCE_BYTES):
+                raise InputError(f"nonces: expected uint8 ({len(rows)}, {NONCE_BYTES})")
+            nonces = Records.of_writer(nonces, query.epoch, keys.writer)
+        asked = (query.bits, query.nonce, keys.own(query.epoch))
+        return decode_groups(
+            lambda part, beside, key: decoder.decode_records(
+                part, beside, key, *asked, threads=threads, progress=progress
+            ),
+            keys,
+            rows,
+            nonces,
+        )
 
     # Lists and numbers
 
@@ -255,6 +328,20 @@ class CorePaillierClient(HammingClientBase, Secret):
         if self._key is None:
             raise NotLoadedError("no keys: generate them (skip_key_gen=False) or call load_stringified_keys")
         return self._key
+
+    def _record_keys(self) -> RecordKeys:
+        if self._records is None:
+            raise NotLoadedError(
+                "records belong to contexts with the authenticated encoding; this one is plain"
+            )
+        return self._records
+
+    @staticmethod
+    def _check_rows(rows: NDArray[np.uint8], decoder: HammingDecoder) -> None:
+        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
+            raise InputError("rows: expected an array of dtype uint8")
+        if rows.ndim != 3 or rows.shape[1:] != (decoder.chunks, decoder.width):
+            raise InputError(f"rows: expected shape (N, {decoder.chunks}, {decoder.width}), got {rows.shape}")
 
     def _ready_encryptor(self) -> HammingEncryptor:
         if self._encryptor is None:

@@ -7,13 +7,14 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from xtrace_sdk.errors import InputError
+from xtrace_sdk.x_vec.crypto.authenticated import write_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
@@ -29,6 +30,7 @@ from xtrace_sdk.x_vec.utils.xtrace_types import (
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
     from xtrace_sdk.integrations.uploads import UploadReport
+    from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
 
 _EMBEDDINGS_AT_ONCE: Final = 8
 
@@ -88,8 +90,22 @@ class DataLoader:
 
         def encrypt(progress: Progress) -> tuple[EncryptedIndex, EncryptedDB]:
             bits = binarise(resolved, context.embed_len(), "vectors")
-            rows = context.homomorphic.encrypt_to_array(bits, progress=progress)
-            return EncryptedIndex(rows), [self._sealed(chunk) for chunk in plain]
+            client, keys = context.homomorphic, context.records
+            if keys is None:
+                rows = client.encrypt_to_array(bits, progress=progress)
+                return EncryptedIndex(rows), [
+                    self._sealed(chunk, context.aes.encrypt(chunk["chunk_content"])) for chunk in plain
+                ]
+            epoch = keys.epoch
+            rows, nonces = cast("CorePaillierClient", client).encrypt_records(
+                bits, epoch=epoch, progress=progress
+            )
+            db = []
+            for chunk, record in zip(plain, write_records(nonces, epoch, keys.writer), strict=True):
+                sealed = self._sealed(chunk, keys.seal(chunk["chunk_content"], record))
+                sealed["record"] = record
+                db.append(sealed)
+            return EncryptedIndex(rows), db
 
         return await in_thread(encrypt, "Encrypting", len(plain), quiet=disable_progress)
 
@@ -244,9 +260,10 @@ class DataLoader:
             answers += inserted
         return answers, [ids[number] for number in sorted(ids)]
 
-    def _sealed(self, chunk: Chunk) -> EncryptedChunk:
+    @staticmethod
+    def _sealed(chunk: Chunk, content: bytes) -> EncryptedChunk:
         sealed: EncryptedChunk = {
-            "chunk_content": self.execution_context.aes.encrypt(chunk["chunk_content"]),
+            "chunk_content": content,
             "meta_data": chunk.get("meta_data", {}),
             "name": chunk.get("name", ""),
         }

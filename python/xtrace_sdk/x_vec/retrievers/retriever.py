@@ -6,12 +6,15 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import ApiError, InputError
+from xtrace_sdk.errors import ApiError, InputError, IntegrityError
+from xtrace_sdk.records import Table, joined
+from xtrace_sdk.wire import RECORD, Distances
+from xtrace_sdk.x_vec.crypto.authenticated import RecordQuery, altered, has_duplicates, read_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
@@ -19,7 +22,9 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
-    from xtrace_sdk.wire import Distances
+    from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
+
+Query = RecordQuery | NDArray[np.uint8]
 
 _SEARCHES_AT_ONCE: Final = 2
 _NOT_FOUND: Final = 404
@@ -41,6 +46,20 @@ class ChunkSource(Protocol):
     async def get_chunk_by_id(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
     ) -> list[dict[str, Any]]: ...
+
+
+class RankedId(int):
+    """A chunk id that a search found, with the record of the vector that ranked there."""
+
+    record: bytes
+
+    def __new__(cls, chunk_id: int, record: bytes) -> Self:
+        made = super().__new__(cls, chunk_id)
+        made.record = record
+        return made
+
+    def __getnewargs__(self) -> tuple[int, bytes]:  # type: ignore[override]
+        return int(self), self.record
 
 
 class Retriever:
@@ -78,7 +97,8 @@ class Retriever:
             range_filter: only chunks with ``range_filter[0] <= chunk_id <= range_filter[1]``.
             include_scores: return (ids, distances), both of the same length.
 
-        Raises InputError, DimensionMismatchError; CiphertextError if the server's answer is not well formed.
+        Raises InputError, DimensionMismatchError; IntegrityError if the server's answer was altered, or with
+        the plain encoding CiphertextError if it is not even well formed.
         """
         if inspect.isawaitable(query_vector):
             query_vector = await query_vector
@@ -108,17 +128,28 @@ class Retriever:
         """The chunks with these ids, decrypted: ``chunk_id``, ``chunk_content`` and ``meta_data`` of each.
 
         In the order of `chunk_ids`; ids that are not in the knowledge base are left out. With a `projection`
-        that leaves it out, there is no ``chunk_content``. Raises DecryptionError, InputError for an id that
-        is no integer.
+        that leaves it out, there is no ``chunk_content``. Ids as a search gave them (`RankedId`) open the
+        content that belongs to the vector that was found, and no other.
+
+        Raises DecryptionError (under the authenticated encoding IntegrityError, also when a chunk was
+        replaced since it was found), InputError for an id that is no integer.
         """
         if isinstance(projection, str):
             raise InputError("projection: expected a list of fields, got one")
         wanted = list(chunk_ids)
         if not wanted:
             return []
-        answer = await self.integration.get_chunk_by_id(wanted, kb_id, list(projection or _PROJECTION))
+        fields = list(projection or _PROJECTION)
+        if self.execution_context.records is not None:
+            fields.append(RECORD)
+        ranked = {int(one): one.record for one in wanted if isinstance(one, RankedId)}
+        answer = await self.integration.get_chunk_by_id(wanted, kb_id, fields)
         chunks = await in_thread(
-            lambda _: {chunk["chunk_id"]: self._opened(chunk) for chunk in answer}, "Decrypting", len(answer)
+            lambda _: {
+                chunk["chunk_id"]: self._opened(chunk, ranked.get(chunk["chunk_id"])) for chunk in answer
+            },
+            "Decrypting",
+            len(answer),
         )
         return [chunks[chunk_id] for chunk_id in wanted if chunk_id in chunks]
 
@@ -141,49 +172,92 @@ class Retriever:
         if not kb_id:
             raise InputError("kb_id: must not be empty")
         context = self.execution_context
-        client = context.homomorphic
         bits = binarise(vectors, context.embed_len(), name)
-        queries = await in_thread(lambda _: client.encrypt_to_array(bits), "Encrypting", len(bits))
+        queries = await in_thread(lambda _: self._encrypted(bits), "Encrypting", len(bits))
         turn = asyncio.Semaphore(_SEARCHES_AT_ONCE)
 
-        async def search(query: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
+        async def search(query: Query) -> tuple[list[int], list[int]]:
             async with turn:
                 try:
-                    ids, distances = await self._distances(query, kb_id, meta_filter, range_filter)
+                    found = await self._distances(query, kb_id, meta_filter, range_filter)
                 except ApiError as error:
                     if error.status != _NOT_FOUND:
                         raise
                     # The context may be what the server does not know; it is asked about it once at most.
                     await self.integration.register_public_context(context.public_part(), context.id)
-                    ids, distances = await self._distances(query, kb_id, meta_filter, range_filter)
+                    found = await self._distances(query, kb_id, meta_filter, range_filter)
+            ids, distances, table = found
             best = nearest(ids, distances, k)
-            return [int(one) for one in ids[best]], [int(one) for one in distances[best]]
+            if context.records is None:
+                return [int(one) for one in ids[best]], [int(one) for one in distances[best]]
+            ranked = [RankedId(int(ids[at]), table[at, 1 : 1 + table[at, 0]].tobytes()) for at in best]
+            return list(ranked), [int(one) for one in distances[best]]
 
         return await gather(search(query) for query in queries)
 
-    async def _distances(
-        self, query: NDArray[np.uint8], kb_id: str, meta_filter: Any, range_filter: Any
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Ids (N,) and decoded distances (N,) of all candidates."""
+    def _encrypted(self, bits: NDArray[np.uint8]) -> list[Query]:
         client = self.execution_context.homomorphic
+        if self.execution_context.records is None:
+            return list(client.encrypt_to_array(bits))
+        return [cast("CorePaillierClient", client).encrypt_query(one) for one in bits]
 
-        def decoding(rows: NDArray[np.uint8]) -> Callable[[Progress], NDArray[np.int32]]:
-            return lambda progress: client.decode_from_array(rows, progress=progress)
-
-        found = [(np.empty(0, np.int64), np.empty(0, np.int32))]
+    async def _distances(
+        self, query: Query, kb_id: str, meta_filter: Any, range_filter: Any
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], Table]:
+        """Ids (N,), decoded distances (N,) and records (N, W) of all candidates."""
+        ids = [np.empty(0, np.int64)]
+        distances = [np.empty(0, np.int32)]
+        tables = [np.empty((0, 0), np.uint8)]
+        sent = query.rows if isinstance(query, RecordQuery) else query
         blocks = self.integration.compute_hamming_distances_blocks(
-            query, self.execution_context.id, kb_id, meta_filter, range_filter
+            sent, self.execution_context.id, kb_id, meta_filter, range_filter
         )
+        sound = True
         async with aclosing(blocks):
-            async for ids, rows, _records in blocks:
-                found.append((ids, await in_thread(decoding(rows), "Decoding", len(ids))))
-        all_ids, all_distances = zip(*found, strict=True)
-        return np.concatenate(all_ids), np.concatenate(all_distances)
+            async for block in blocks:
+                found = self._present(Distances(*block))
+                try:
+                    distances.append(
+                        await in_thread(self._decoding(found, query), "Decoding", len(found.ids))
+                    )
+                except IntegrityError:
+                    # Read to the end all the same: where it was altered is not to be seen from outside.
+                    sound = False
+                    continue
+                ids.append(found.ids)
+                tables.append(found.records)
+        table = joined(tables)
+        if isinstance(query, RecordQuery) and (not sound or has_duplicates(read_records(table).nonces)):
+            raise altered()
+        return np.concatenate(ids), np.concatenate(distances), table
 
-    def _opened(self, chunk: dict[str, Any]) -> dict[str, Any]:
+    def _present(self, block: Distances) -> Distances:
+        """The block without the rows of retired epochs, which cannot be read any more."""
+        if self.execution_context.records is None or not len(block.ids):
+            return block
+        try:
+            epochs = read_records(block.records).epochs
+        except IntegrityError:
+            return block  # decoding says so
+        known = np.array(self.execution_context.epochs, np.uint32)
+        keep = np.isin(epochs, known) | (epochs > self.execution_context.epoch) | (epochs == 0)
+        return block if keep.all() else Distances(*(part[keep] for part in block))
+
+    def _decoding(self, block: Distances, query: Query) -> Callable[[Progress], NDArray[np.int32]]:
+        client = self.execution_context.homomorphic
+        if isinstance(query, RecordQuery):
+            asked = query
+            return lambda progress: cast("CorePaillierClient", client).decode_records(
+                block.products, read_records(block.records), asked, progress=progress
+            )
+        return lambda progress: client.decode_from_array(block.products, progress=progress)
+
+    def _opened(self, chunk: dict[str, Any], ranked: bytes | None) -> dict[str, Any]:
         opened = {"chunk_id": chunk["chunk_id"], "meta_data": chunk.get("meta_data", {})}
         if chunk.get("chunk_content") is not None:
-            opened["chunk_content"] = self.execution_context.aes.decrypt(chunk["chunk_content"])
+            if ranked is not None and chunk.get(RECORD) != ranked:
+                raise altered()
+            opened["chunk_content"] = self.execution_context.open_content(chunk)
         return opened
 
 

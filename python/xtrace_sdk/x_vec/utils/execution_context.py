@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
 
@@ -32,6 +33,8 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import DecryptionError, InputError, KeyMismatchError
+from xtrace_sdk.wire import RECORD, decode_record
+from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys, altered
 from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
 from xtrace_sdk.x_vec.crypto.encryption.aes import AESClient, undecryptable
 from xtrace_sdk.x_vec.crypto.key_provider import COST, ORIGINAL_COST, KeyProvider, PassphraseKeyProvider
@@ -102,6 +105,7 @@ class ExecutionContext(Secret):
         id: 64 hex digits.
         encoding: ``"authenticated"``, or ``"plain"``: the original SDK's, whose answers cannot be checked.
         writer: who stores data with it: ``""`` is the owner.
+        records: seals contents to the records of their vectors; None with the plain encoding.
 
     Raises KeyMismatchError if `context_id` is given and is not the id of these keys.
     """
@@ -119,6 +123,7 @@ class ExecutionContext(Secret):
         self.homomorphic = homomorphic_client
         self.key_provider = key_provider
         self.encoding: Encoding = "plain" if roots is None else "authenticated"
+        self.records: RecordKeys | None = None
         if roots is None:
             self.id = context_hash(
                 homomorphic_client.stringify_sk(),
@@ -133,6 +138,8 @@ class ExecutionContext(Secret):
             self.id = roots.id
             self._roots = roots
             self.aes = AESClient(self.subkey(_CHUNKS, self.epoch))
+            self.records = RecordKeys.of_owner(roots.subkey, lambda: roots.epoch)
+            cast("CorePaillierClient", homomorphic_client).use_records(self.records)
         if context_id is not None and context_id != self.id:
             raise KeyMismatchError(
                 f"context_id: {context_id!r} is not the id of these keys ({self.id}); "
@@ -341,6 +348,24 @@ class ExecutionContext(Secret):
         client.check_exact()
         return cls(client, provider, context_id, roots=roots)
 
+    # Contents
+
+    def open_content(self, chunk: Mapping[str, Any]) -> str:
+        """The content of a chunk as a server gave it, with its ``record`` under the authenticated encoding.
+
+        Raises DecryptionError; IntegrityError under the authenticated encoding.
+        """
+        content = chunk.get("chunk_content", "")
+        if self.records is None:
+            return self.aes.decrypt(content)
+        record = chunk.get(RECORD, b"")
+        try:
+            return self.records.open(
+                content, decode_record(record, RECORD) if isinstance(record, str) else record
+            )
+        except InputError:
+            raise altered() from None
+
     # Changing keys; what is changed lasts once the context is saved
 
     @property
@@ -376,6 +401,8 @@ class ExecutionContext(Secret):
         """
         self._only_sealed("retire_epoch")
         self._roots.retire(epoch)
+        if self.records is not None:
+            self.records.forget()
 
     def rewrap(self, passphrase: str | None = None, key_provider: KeyProvider | None = None) -> None:
         """Protect the root keys by another passphrase or provider. Stored data are not touched.

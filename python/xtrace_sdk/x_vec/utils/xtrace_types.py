@@ -67,11 +67,15 @@ class Chunk(TypedDict):
 
 
 class EncryptedChunk(TypedDict):
-    """A chunk whose content is an AES blob; the rest is in the clear."""
+    """A chunk whose content is an AES blob; the rest is in the clear.
+
+    `record` is there under the authenticated encoding, and travels with the chunk's vector.
+    """
 
     chunk_content: bytes
     meta_data: MetaData
     name: str
+    record: NotRequired[bytes]
     chunk_id: NotRequired[int]
     key: NotRequired[str]
 
