@@ -12,8 +12,8 @@ DIMENSIONS = 48
 COUNT = 25
 
 
-def make(kind="paillier_lookup", dimensions=DIMENSIONS):
-    return ExecutionContext.create("p", kind, dimensions, 256, encoding="plain", allow_insecure=True)
+def make(kind="paillier_lookup", dimensions=DIMENSIONS, encoding="plain"):
+    return ExecutionContext.create("p", kind, dimensions, 256, encoding=encoding, allow_insecure=True)
 
 
 @pytest.fixture(scope="module", params=["paillier_lookup", "paillier"])
@@ -21,9 +21,9 @@ def old(request):
     return make(request.param)
 
 
-@pytest.fixture(scope="module")
-def new():
-    return make()
+@pytest.fixture(scope="module", params=["plain", "authenticated"])
+def new(request):
+    return make(encoding=request.param)
 
 
 @pytest.fixture(scope="module")

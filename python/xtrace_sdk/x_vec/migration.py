@@ -11,14 +11,25 @@ is being moved may keep its old content.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import CiphertextError, DecryptionError, DimensionMismatchError, InputError
+from xtrace_sdk._core import Multiplier
+from xtrace_sdk.errors import (
+    CiphertextError,
+    DecryptionError,
+    DimensionMismatchError,
+    InputError,
+    IntegrityError,
+)
 from xtrace_sdk.integrations.errors import NotFoundError
+from xtrace_sdk.records import Table, as_table
+from xtrace_sdk.wire import RECORD
+from xtrace_sdk.x_vec.crypto.authenticated import read_records
 from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import ChunkSource, Retriever, nearest
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
 
 _FIELDS: Final = ("chunk_id", "chunk_content", "index", "meta_data", "name")
-_STORED: Final = ("chunk_id", "chunk_content", "index")
+_STORED: Final = ("chunk_id", "chunk_content", "index", RECORD)
 _ATTEMPTS: Final = 5
 
 
@@ -142,10 +153,36 @@ def _vectors(old: ExecutionContext, stored: Sequence[Mapping[str, Any]]) -> NDAr
 
 def _check(new: ExecutionContext, index: EncryptedIndex, db: EncryptedDB, bits: NDArray[np.uint8]) -> None:
     """That what is about to be sent decrypts to what was read."""
-    if not np.array_equal(_client(new).decrypt_vectors(index.rows), bits):
+    if new.records is None:
+        same = np.array_equal(_client(new).decrypt_vectors(index.rows), bits)
+    else:
+        same = _has_distances(_client(new), index.rows, as_table([sealed["record"] for sealed in db]), bits)
+    if not same:
         raise CiphertextError("a new ciphertext does not decrypt to its vector")
     for sealed in db:
-        new.aes.decrypt(sealed["chunk_content"])
+        new.open_content(sealed)
+
+
+def _has_distances(
+    client: CorePaillierClient, rows: NDArray[np.uint8], table: Table, bits: NDArray[np.uint8]
+) -> bool:
+    """Whether records decode, and to the right distances from random vectors.
+
+    Decoding proves that a row holds some vector; another one than `bits` agrees in all of these distances
+    with a probability of at most 2**-16.
+    """
+    server = Multiplier(client.public_key.n_squared)
+    for _ in range(16):
+        random = np.unpackbits(np.frombuffer(os.urandom(bits.shape[1]), np.uint8))[: bits.shape[1]]
+        query = client.encrypt_query(random)
+        products = server.products(query.rows, rows)
+        try:
+            distances = client.decode_records(products, read_records(table), query)
+        except IntegrityError:
+            return False
+        if not np.array_equal(distances, (bits ^ random).sum(axis=1)):
+            return False
+    return True
 
 
 def _check_stored(
@@ -161,6 +198,7 @@ def _check_stored(
     same = len(index) == len(sent) and all(
         one.ljust(len(part), b"\0") == part for one, part in zip(index, sent, strict=True)
     )
+    same &= stored.get(RECORD) == sealed.get(RECORD)
     if not same or content != sealed["chunk_content"]:
         raise CiphertextError(f"chunk {chunk_id}: the server does not have what it was sent")
 
@@ -191,13 +229,14 @@ class MigratingRetriever:
         include_scores: bool = False,
     ) -> list[int] | tuple[list[int], list[int]]:
         """As `Retriever.nn_search_for_ids`."""
-        best: dict[int, int] = {}
+        best: dict[int, tuple[int, int]] = {}  # the id as it was found, and its distance
         for half in self._halves:
             found = await half.nn_search_for_ids(query_vector, k, kb_id, meta_filter, range_filter, True)
-            best |= zip(*found, strict=True)
-        ids, distances = np.array([*best], np.int64), np.array([*best.values()], np.int32)
+            best |= {int(one): (one, distance) for one, distance in zip(*found, strict=True)}
+        ids = np.array([*best], np.int64)
+        distances = np.array([distance for _, distance in best.values()], np.int32)
         first = nearest(ids, distances, k)
-        found_ids = [int(one) for one in ids[first]]
+        found_ids = [best[int(one)][0] for one in ids[first]]
         return (found_ids, [int(one) for one in distances[first]]) if include_scores else found_ids
 
     async def retrieve_and_decrypt(
