@@ -73,12 +73,13 @@ class IfmaOwnerEncryptor final : public OwnerEncryptor {
     (scale * table_radix() % p * radix() % p).to_digits(side.scale, Size::digit_limbs, Size::digit_bits);
 
     WindowTable& table = side.noise;
-    table.bits = kWindowBits;
+    // At least two windows; short exponents, which the self-test has, need no wide ones.
+    table.bits = static_cast<unsigned>(std::clamp<std::size_t>((exponent_bits + 1) / 2, 1, kWindowBits));
     table.step = 1;
     table.words = (exponent_bits + 63) / 64;
-    table.windows = std::max<std::size_t>(2, (exponent_bits + kWindowBits - 1) / kWindowBits);
+    table.windows = std::max<std::size_t>(2, (exponent_bits + table.bits - 1) / table.bits);
     const std::size_t padded = (table.windows + kLanes - 1) / kLanes * kLanes;
-    const std::size_t window_words = Size::entry_words << kWindowBits;
+    const std::size_t window_words = Size::entry_words << table.bits;
     entries = SecureBuffer(padded * window_words * sizeof(std::uint64_t), Locking::if_possible);
     table.entries = entries.as<std::uint64_t>();
 
@@ -87,7 +88,7 @@ class IfmaOwnerEncryptor final : public OwnerEncryptor {
     auto& start = memory.as<FactoredElements<kTableLimbs>>()[1];
     auto& modulus = *reinterpret_cast<DigitModulus<kTableLimbs>*>(&start + 1);
     fill_modulus(modulus, p);
-    fill_start(one, start, p, base, padded / kLanes * kWindowBits);
+    fill_start(one, start, p, base, padded / kLanes * table.bits);
     build_windows(modulus, table, one, start);
 
     const FactoredInteger neutral(Integer(1), p, radix(), table_radix());

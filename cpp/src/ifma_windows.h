@@ -22,30 +22,38 @@ struct FactoredInteger {
   }
 };
 
+// An element's lane of the elements from which tables are built. r_inverse: R^-1 mod n.
 template <int Limbs>
-void put_element(FactoredElements<Limbs>& elements, std::size_t lane, const Integer& t, const Integer& n) {
-  const Integer r = Integer::power_of_two(kDigitBits * Limbs);
-  const FactoredInteger factored(t, n, r, r);
+void put_element(FactoredElements<Limbs>& elements, std::size_t lane, const Integer& t, const Integer& n,
+                 const Integer& r_inverse) {
+  const Integer r = Integer::power_of_two(kDigitBits * Limbs), t_inverse = inverse(t % n, n);
+  const Integer scaled = t * r % (n * n);
   const auto put = [&](std::uint64_t (*to)[kLanes], const Integer& x) {
     std::uint64_t digits[Limbs];
     x.to_digits(digits, Limbs, kDigitBits);
     for (int k = 0; k < Limbs; ++k) to[k][lane] = digits[k];
   };
-  put(elements.u, factored.u);
-  put(elements.e, factored.e);
-  put(elements.inverse, inverse(t % n, n) * r % n);
+  put(elements.u, scaled % n);
+  put(elements.e, scaled / n * (t_inverse * r_inverse % n) % n * r % n);
+  put(elements.inverse, t_inverse * r % n);
 }
 
 // What build_windows() starts from: lane l has base^(2^(l lane_bits)).
 template <int Limbs>
 void fill_start(FactoredElements<Limbs>& one, FactoredElements<Limbs>& start, const Integer& n, const Integer& base,
                 std::size_t lane_bits) {
-  const Integer modulus = n * n, lane_exponent = Integer::power_of_two(lane_bits);
+  const Integer modulus = n * n;
+  const Integer r_inverse = inverse(Integer::power_of_two(kDigitBits * Limbs) % n, n);
+  put_element(one, 0, Integer(1), n, r_inverse);
   Integer t = base % modulus;
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    put_element(one, lane, Integer(1), n);
-    put_element(start, lane, t, n);
-    if (lane + 1 < kLanes) t = pow(t, lane_exponent, modulus);
+    for (int k = 0; k < Limbs; ++k) {
+      one.u[k][lane] = one.u[k][0];
+      one.e[k][lane] = one.e[k][0];
+      one.inverse[k][lane] = one.inverse[k][0];
+    }
+    put_element(start, lane, t, n, r_inverse);
+    for (std::size_t i = 0; i < lane_bits; ++i) t = t * t % modulus;
   }
 }
 

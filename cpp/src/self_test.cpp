@@ -151,7 +151,7 @@ bool encrypts_as_owner(const Kernel& kernel) {
 bool encrypts_publicly(const Kernel& kernel, bool direct) {
   Words words(6);
   const Integer n = prime() * larger_prime(), modulus = n * n;
-  const std::size_t dimensions = 5, r_bits = 6;
+  const std::size_t dimensions = 3, r_bits = 4;
   const PublicEncryptionKey key{n,
                                 direct ? n + Integer(1) : words.number(4 * kKeyLen - 2) % modulus,
                                 words.number(4 * kKeyLen - 2) % modulus,
@@ -163,7 +163,7 @@ bool encrypts_publicly(const Kernel& kernel, bool direct) {
   std::vector<std::uint64_t> m(kItems), r(kItems);
   std::vector<std::uint8_t> out(kItems * kWidth);
   for (std::size_t i = 0; i < kItems; ++i) {
-    m[i] = words.next() & 0x155;  // five fields of value 0 or 1
+    m[i] = words.next() & 0x15;  // three fields of value 0 or 1
     r[i] = words.next() % (1u << r_bits);
   }
   encryptor->run(m.data(), r.data(), out.data(), kWidth, kItems);
