@@ -7,7 +7,14 @@ import stat
 
 import pytest
 
-from xtrace_sdk.errors import DecryptionError, InputError, KeyMismatchError, WeakKeyError
+from xtrace_sdk.errors import (
+    ConfigurationError,
+    DecryptionError,
+    InputError,
+    IntegrityError,
+    KeyMismatchError,
+    WeakKeyError,
+)
 from xtrace_sdk.server.ciphertexts import public_part
 from xtrace_sdk.x_vec.crypto.key_provider import COST, PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -87,7 +94,7 @@ def test_round_trip_by_disk(sealed, provider, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = load(path, provider)
     assert again == sealed
-    assert (again.encoding, again.epoch, again.writer) == ("authenticated", 1, "")
+    assert (again.encoding, again.epoch) == ("authenticated", 1)
     assert again.public_part() == sealed.public_part()
     assert again.aes.decrypt(sealed.aes.encrypt("text")) == "text"
     assert again.subkey(b"label", 1) == sealed.subkey(b"label", 1)
@@ -171,7 +178,7 @@ def test_subkeys_differ_by_label_epoch_and_context(one, context):
     for absent in (2, -1):
         with pytest.raises(DecryptionError):
             one.subkey(b"a", absent)
-    assert (context.epoch, context.encoding, context.writer) == (0, "plain", "")
+    assert (context.epoch, context.encoding) == (0, "plain")
     assert len(context.subkey(b"a", 0)) == 32
     with pytest.raises(DecryptionError):
         context.subkey(b"a", 1)
@@ -324,6 +331,37 @@ async def test_a_server_cannot_give_another_context(one, provider):
         await ExecutionContext.load_from_remote(
             None, one.id, shelf, key_provider=provider, allow_insecure=True
         )
+
+
+async def test_a_server_cannot_go_back_in_time(provider, tmp_path):
+    context, shelf, pin = make(provider), Shelf({}), tmp_path / "folder" / "pins"
+
+    async def fetched():
+        return await ExecutionContext.load_from_remote(
+            None, context.id, shelf, provider, pin=pin, allow_insecure=True
+        )
+
+    await context.save_to_remote(shelf)
+    first = shelf.stored
+    assert (await fetched()).revision == 1
+    context.begin_epoch()
+    await context.save_to_remote(shelf)
+    assert (await fetched()).epoch == 2
+    shelf.stored = first
+    with pytest.raises(IntegrityError, match="gave revision 1, this device has seen 2"):
+        await fetched()
+    context.retire_epoch(1)
+    await context.save_to_remote(shelf)
+    assert (await fetched()).epochs == [2]
+    assert json.loads(pin.read_text()) == {context.id: 3}
+    assert stat.S_IMODE(pin.stat().st_mode) == 0o600
+    other = make(provider)
+    await other.save_to_remote(shelf)
+    await ExecutionContext.load_from_remote(None, other.id, shelf, provider, pin=pin, allow_insecure=True)
+    assert json.loads(pin.read_text()) == {context.id: 3, other.id: 1}
+    pin.write_text("[]")
+    with pytest.raises(ConfigurationError, match="pin"):
+        await ExecutionContext.load_from_remote(None, other.id, shelf, provider, pin=pin, allow_insecure=True)
 
 
 # Secrets

@@ -17,6 +17,10 @@ and contents are sealed so that they open beside this record and no other::
     blob = base64( 2 || nonce[12] || AES-256-GCM( content ) || tag[16] )
     key  = HKDF( root key of the epoch, "xtrace record contents" )
     associated data = "xtrace content" || record
+
+Contents beside a record that names a writer are sealed by it to the owner instead, who alone opens them::
+
+    blob = base64( 3 || sealed )             see `xtrace_sdk.x_vec.crypto.owner_seal`
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ from numpy.typing import NDArray
 from xtrace_sdk import _core
 from xtrace_sdk.errors import DecryptionError, InputError, IntegrityError
 from xtrace_sdk.records import Table
-from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes
+from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
+from xtrace_sdk.x_vec.crypto.owner_seal import open_from_writer, public_half, seal_to_owner
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 
 NONCE_BYTES: Final = 24
@@ -48,7 +53,9 @@ _WRITER_AT: Final = _NONCE_AT + NONCE_BYTES
 _WRITER_BYTES: Final = 64
 _SECRETS: Final = b"xtrace records"
 _CONTENTS: Final = b"xtrace record contents"
+_SEALING: Final = b"xtrace owner's seal"
 _CONTENT_VERSION: Final = b"\x02"
+_WRITERS_VERSION: Final = b"\x03"
 _CONTENT_NONCE: Final = 12
 
 Subkey = Callable[[bytes, int], bytes]
@@ -163,6 +170,7 @@ class RecordKeys(Secret):
         content_key: epoch -> 32 bytes, likewise.
         epoch: -> the epoch that new records belong to.
         writer: the name that new records carry.
+        sealing_key: epoch -> 32 bytes, likewise: the owner's, to open what writers sealed.
     """
 
     def __init__(
@@ -171,7 +179,9 @@ class RecordKeys(Secret):
         content_key: Callable[[int], bytes],
         epoch: Callable[[], int],
         writer: str,
+        sealing_key: Callable[[int], bytes],
     ) -> None:
+        self._sealing_key = sealing_key
         self._secret = secret
         self._content_key = content_key
         self._epoch = epoch
@@ -187,7 +197,13 @@ class RecordKeys(Secret):
         def secret(of_epoch: int, writer: bytes) -> bytes:
             return HKDFExpand(SHA256(), KEY_BYTES, b"writer" + writer).derive(subkey(_SECRETS, of_epoch))
 
-        return cls(secret, lambda of_epoch: subkey(_CONTENTS, of_epoch), epoch, "")
+        return cls(
+            secret,
+            lambda of_epoch: subkey(_CONTENTS, of_epoch),
+            epoch,
+            "",
+            lambda of_epoch: subkey(_SEALING, of_epoch),
+        )
 
     @property
     def epoch(self) -> int:
@@ -221,18 +237,57 @@ class RecordKeys(Secret):
         """The content that was sealed beside this record. Raises IntegrityError for anything else."""
         try:
             raw = a2b_base64(blob, strict_mode=True)
-            if raw[:1] != _CONTENT_VERSION:
+            epoch, writer = _epoch_of(record), record[_WRITER_AT:]
+            if raw[:1] != (_WRITERS_VERSION if writer else _CONTENT_VERSION):
                 raise altered()
-            nonce, sealed = raw[1 : 1 + _CONTENT_NONCE], raw[1 + _CONTENT_NONCE :]
-            plain = self._cipher(_epoch_of(record)).decrypt(nonce, sealed, _content_data(record))
+            if writer:
+                secret = self._secret(epoch, writer)
+                plain = open_from_writer(raw[1:], record, self._sealing_key(epoch), secret)
+            else:
+                nonce, sealed = raw[1 : 1 + _CONTENT_NONCE], raw[1 + _CONTENT_NONCE :]
+                plain = self._cipher(epoch).decrypt(nonce, sealed, _content_data(record))
             return plain.decode("utf-8")
         except (InvalidTag, Base64Error, TypeError, ValueError):
             raise altered() from None
+
+    def for_writer(self, writer: str) -> tuple[bytes, bytes]:
+        """What a writer needs in the present epoch: its secret, and the owner's public sealing key.
+
+        Raises InputError for a name that records cannot carry.
+        """
+        name = writer_bytes(writer)
+        if not name:
+            raise InputError("writer: must not be empty, which is the owner's name")
+        return self._secret(self.epoch, name), public_half(self._sealing_key(self.epoch))
 
     def _cipher(self, epoch: int) -> AESGCM:
         if epoch not in self._ciphers:
             self._ciphers[epoch] = AESGCM(self._content_key(epoch))
         return self._ciphers[epoch]
+
+
+class WriterKeys(RecordKeys):
+    """The secrets of one writer in one epoch. They make records and read none, not even their own."""
+
+    def __init__(self, secret: bytes, epoch: int, writer: str, owner: bytes) -> None:
+        name = writer_bytes(writer)
+
+        def own_secret(of_epoch: int, of_writer: bytes) -> bytes:
+            if (of_epoch, of_writer) != (epoch, name):
+                raise undecryptable()
+            return secret
+
+        def nothing(_of_epoch: int) -> bytes:
+            raise undecryptable()
+
+        super().__init__(own_secret, nothing, lambda: epoch, writer, nothing)
+        self._owner = owner
+
+    def seal(self, content: str | bytes, record: bytes) -> bytes:
+        """As `RecordKeys.seal`, to the owner."""
+        plain = as_bytes(content, "chunk_content")
+        secret = self._secret(_epoch_of(record), record[_WRITER_AT:])
+        return b2a_base64(_WRITERS_VERSION + seal_to_owner(plain, record, self._owner, secret), newline=False)
 
 
 def _epoch_of(record: bytes) -> int:

@@ -7,12 +7,14 @@ passphrase, or a data key that AWS KMS encrypted. What the key is used for is wr
 from __future__ import annotations
 
 import os
+from base64 import b64decode
+from collections.abc import Mapping
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError, NotLoadedError, XTraceError
-from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes
+from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 
 # scrypt's cost N: fixed by context format v1, which does not store it; that of new sealed contexts; and what
@@ -117,6 +119,32 @@ class PassphraseKeyProvider(Secret):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(passphrase=***)"
+
+
+def stored_provider(
+    stored: Mapping[str, str], passphrase: str | None, key_provider: KeyProvider | None, cost: int | None
+) -> KeyProvider:
+    """The provider for a stored context: the given one, or that of a passphrase at scrypt's `cost`.
+
+    A given provider of a passphrase takes salt and cost of the context; `cost` is None where the context has
+    none. Raises InputError when none fits, DecryptionError for a malformed wrapped key.
+    """
+    try:
+        wrapped = b64decode(stored["wrapped_key"], validate=True)
+    except ValueError:
+        raise undecryptable() from None
+    if isinstance(key_provider, PassphraseKeyProvider) and cost is not None:
+        return key_provider.with_salt(wrapped, cost)
+    if key_provider is not None:
+        return key_provider
+    if passphrase is None:
+        raise InputError("Either key_provider or passphrase must be given")
+    if stored["key_provider"] != "passphrase":
+        raise InputError(
+            f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, "
+            "not by a passphrase; give that provider (its from_wrapped takes the stored wrapped_key)"
+        )
+    return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase, cost=cost)
 
 
 class KeyProviderError(XTraceError, RuntimeError):

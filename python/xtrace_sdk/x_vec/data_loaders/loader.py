@@ -30,7 +30,9 @@ from xtrace_sdk.x_vec.utils.xtrace_types import (
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
     from xtrace_sdk.integrations.uploads import UploadReport
+    from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
+    from xtrace_sdk.x_vec.utils.execution_context_writer import WriteOnlyClient, WriterContext
 
 _EMBEDDINGS_AT_ONCE: Final = 8
 
@@ -57,13 +59,13 @@ class ChunkStore(Protocol):
 
 
 class DataLoader:
-    """Encrypts documents and stores them in a knowledge base.
+    """Encrypts documents and stores them in a knowledge base, for the owner of a context or for a writer.
 
     Chunks with a ``chunk_id`` or a ``key`` replace what was stored under it; others are new. On the first
     upload the public part of the context, never the secret key, is registered with the server.
     """
 
-    def __init__(self, execution_context: ExecutionContext, integration: ChunkStore) -> None:
+    def __init__(self, execution_context: ExecutionContext | WriterContext, integration: ChunkStore) -> None:
         self.execution_context = execution_context
         self.integration = integration
 
@@ -90,16 +92,15 @@ class DataLoader:
 
         def encrypt(progress: Progress) -> tuple[EncryptedIndex, EncryptedDB]:
             bits = binarise(resolved, context.embed_len(), "vectors")
-            client, keys = context.homomorphic, context.records
-            if keys is None:
-                rows = client.encrypt_to_array(bits, progress=progress)
+            if isinstance(context, ExecutionContext) and context.records is None:
+                rows = context.homomorphic.encrypt_to_array(bits, progress=progress)
                 return EncryptedIndex(rows), [
                     self._sealed(chunk, context.aes.encrypt(chunk["chunk_content"])) for chunk in plain
                 ]
+            keys = cast("RecordKeys", context.records)
+            client = cast("CorePaillierClient | WriteOnlyClient", context.homomorphic)
             epoch = keys.epoch
-            rows, nonces = cast("CorePaillierClient", client).encrypt_records(
-                bits, epoch=epoch, progress=progress
-            )
+            rows, nonces = client.encrypt_records(bits, epoch=epoch, progress=progress)
             db = []
             for chunk, record in zip(plain, write_records(nonces, epoch, keys.writer), strict=True):
                 sealed = self._sealed(chunk, keys.seal(chunk["chunk_content"], record))

@@ -23,7 +23,7 @@ import asyncio
 import hashlib
 import json
 import os
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
@@ -37,13 +37,20 @@ from xtrace_sdk.wire import RECORD, decode_record
 from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys, altered
 from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
 from xtrace_sdk.x_vec.crypto.encryption.aes import AESClient, undecryptable
-from xtrace_sdk.x_vec.crypto.key_provider import COST, ORIGINAL_COST, KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.key_provider import (
+    COST,
+    ORIGINAL_COST,
+    KeyProvider,
+    PassphraseKeyProvider,
+    stored_provider,
+)
 from xtrace_sdk.x_vec.crypto.paillier_client import PaillierClient
 from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
 from xtrace_sdk.x_vec.utils.execution_context_files import (
-    LONGEST_FIELD,
+    check_fields,
+    check_pin,
     keep_other,
     parse_object,
     prepare_target,
@@ -53,6 +60,7 @@ from xtrace_sdk.x_vec.utils.execution_context_files import (
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
+    from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
 
 _TYPES: Final[dict[str, type[PaillierClient | PaillierLookupClient]]] = {
     "paillier": PaillierClient,
@@ -104,13 +112,10 @@ class ExecutionContext(Secret):
         aes: seals and opens contents.
         id: 64 hex digits.
         encoding: ``"authenticated"``, or ``"plain"``: the original SDK's, whose answers cannot be checked.
-        writer: who stores data with it: ``""`` is the owner.
         records: seals contents to the records of their vectors; None with the plain encoding.
 
     Raises KeyMismatchError if `context_id` is given and is not the id of these keys.
     """
-
-    writer: Final = ""
 
     def __init__(
         self,
@@ -285,11 +290,16 @@ class ExecutionContext(Secret):
         integration: ContextStore | None = None,
         key_provider: KeyProvider | None = None,
         *,
+        pin: str | os.PathLike[str] | None = None,
         allow_insecure: bool = False,
     ) -> ExecutionContext:
-        """The context with this id from the server, which need not be trusted: the id is computed again.
+        """The context with this id from the server, which need not be trusted: the id is checked.
 
-        Raises as `load_from_disk`, and KeyMismatchError when the server's answer has another id.
+        With `pin`, a file of this device that remembers the newest revision seen of each context, an earlier
+        state of a sealed context is refused; without it the server can give any that the passphrase opens.
+
+        Raises as `load_from_disk`, KeyMismatchError when the server's answer has another id, IntegrityError
+        for an earlier revision.
         """
         if integration is None:
             raise InputError("integration: needed to load a context from a server")
@@ -301,14 +311,16 @@ class ExecutionContext(Secret):
                 f"the server holds only the public part of context {context_id}; "
                 "load it from where it was created, and save_to_remote it there"
             )
-        return await asyncio.to_thread(
-            cls._from_serialized_exec_context,
-            stored,
-            passphrase,
-            key_provider,
-            context_id,
-            allow_insecure=allow_insecure,
-        )
+
+        def load() -> ExecutionContext:
+            context = cls._from_serialized_exec_context(
+                stored, passphrase, key_provider, context_id, allow_insecure=allow_insecure
+            )
+            if pin is not None:
+                check_pin(Path(pin), context.id, context.revision)
+            return context
+
+        return await asyncio.to_thread(load)
 
     @classmethod
     def _from_serialized_exec_context(
@@ -321,17 +333,13 @@ class ExecutionContext(Secret):
         allow_insecure: bool = False,
     ) -> ExecutionContext:
         sealed = isinstance(json_obj, dict) and v2.is_v2(json_obj)
-        fields = v2.FIELDS if sealed else _FIELDS
-        if not isinstance(json_obj, dict) or not all(isinstance(json_obj.get(name), str) for name in fields):
-            raise undecryptable()
-        if any(len(json_obj[name]) > LONGEST_FIELD for name in fields):
-            raise undecryptable()
-        cost = v2.scrypt_cost(json_obj) if sealed else ORIGINAL_COST
-        provider = _stored_provider(json_obj, passphrase, key_provider, cost)
+        check_fields(json_obj, v2.FIELDS if sealed else _FIELDS)
+        roots: v2.RootKeys | None = None
         if sealed:
-            roots, secret = v2.open_sealed(json_obj, provider)
+            provider, roots, secret = v2.open_stored(json_obj, passphrase, key_provider)
         else:
-            roots, secret = None, AESClient(provider.get_key()).decrypt(json_obj["sk"])
+            provider = stored_provider(json_obj, passphrase, key_provider, ORIGINAL_COST)
+            secret = AESClient(provider.get_key()).decrypt(json_obj["sk"])
         prefix = v2.TYPE_PREFIX if sealed else ""
         client_type = next(
             (known for known in _TYPES.values() if prefix + known.__name__ == json_obj["type"]), None
@@ -414,6 +422,25 @@ class ExecutionContext(Secret):
         self.key_provider = _provider(passphrase, key_provider, None, self.encoding)
         self._roots.revision += 1
 
+    def writer(
+        self, name: str, passphrase: str | None = None, key_provider: KeyProvider | None = None
+    ) -> WriterContext:
+        """A context for a machine that adds documents in this epoch and reads none, not even its own.
+
+        `name` stands in the clear beside what it stores; at most 64 bytes. With a `passphrase` or a
+        `key_provider`, which wins, the writer can be saved. Raises InputError, also with the plain encoding.
+        """
+        from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
+
+        if self.records is None:
+            raise InputError(
+                "writer: contexts of the plain encoding have none; with their key all can be read"
+            )
+        if passphrase is not None or key_provider is not None:
+            key_provider = _provider(passphrase, key_provider, None, self.encoding)
+        secret, owner = self.records.for_writer(name)
+        return WriterContext.new(self.public_part(), self.id, self.epoch, name, secret, owner, key_provider)
+
     def _only_sealed(self, call: str) -> None:
         if self.encoding == "plain":
             raise InputError(
@@ -487,24 +514,3 @@ def _provider(
     if encoding == "plain":  # a format without room for another cost
         return key_provider.with_salt(key_provider.wrap_key(), ORIGINAL_COST)
     return key_provider.in_format(COST)
-
-
-def _stored_provider(
-    stored: dict[str, str], passphrase: str | None, key_provider: KeyProvider | None, cost: int | None
-) -> KeyProvider:
-    try:
-        wrapped = b64decode(stored["wrapped_key"], validate=True)
-    except ValueError:
-        raise undecryptable() from None
-    if isinstance(key_provider, PassphraseKeyProvider) and cost is not None:
-        return key_provider.with_salt(wrapped, cost)
-    if key_provider is not None:
-        return key_provider
-    if passphrase is None:
-        raise InputError("Either key_provider or passphrase must be given")
-    if stored["key_provider"] != "passphrase":
-        raise InputError(
-            f"key_provider: this context's key is held by {stored['key_provider'][:80]!r}, "
-            "not by a passphrase; give that provider (its from_wrapped takes the stored wrapped_key)"
-        )
-    return PassphraseKeyProvider.from_wrapped(wrapped, passphrase=passphrase, cost=cost)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
-from xtrace_sdk.errors import DecryptionError
+from xtrace_sdk.errors import ConfigurationError, DecryptionError, IntegrityError
 from xtrace_sdk.x_vec.crypto.encryption.aes import undecryptable
 
 # Room for moduli of 200,000 bits. A server may send longer ones, and computing with them takes minutes.
@@ -39,6 +40,38 @@ def keep_other(target: Path, pk: str) -> None:
     backup = target.with_name(f"{target.name}.{hashlib.sha256(content).hexdigest()[:8]}.bak")
     if not backup.exists():
         write_private(backup, content)
+
+
+def check_pin(pin: Path, context_id: str, revision: int) -> None:
+    """Remember `revision` of a context in the file `pin`; refuse one before what is remembered.
+
+    Raises IntegrityError, ConfigurationError for a file that is no such memory, OSError.
+    """
+    pins: dict[str, Any] = {}
+    if pin.exists():
+        try:
+            pins = read_stored(pin)
+        except DecryptionError:
+            raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts") from None
+    known = pins.get(context_id, 0)
+    if not isinstance(known, int):
+        raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts")
+    if revision < known:
+        raise IntegrityError(
+            f"context {context_id}: the server gave revision {revision}, this device has seen {known}"
+        )
+    if revision > known:
+        prepare_target(pin)
+        write_private(pin, json.dumps({**pins, context_id: revision}).encode("ascii"))
+
+
+def check_fields(stored: Any, names: Iterable[str]) -> None:
+    """Raise DecryptionError unless `stored` is an object with texts of bearable length under `names`."""
+    if not isinstance(stored, dict):
+        raise undecryptable()
+    for name in names:
+        if not isinstance(stored.get(name), str) or len(stored[name]) > LONGEST_FIELD:
+            raise undecryptable()
 
 
 def read_stored(path: Path) -> dict[str, Any]:

@@ -40,10 +40,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, undecryptable
-from xtrace_sdk.x_vec.crypto.key_provider import COSTS, SCRYPT_P, SCRYPT_R, KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.key_provider import (
+    COSTS,
+    SCRYPT_P,
+    SCRYPT_R,
+    KeyProvider,
+    PassphraseKeyProvider,
+    stored_provider,
+)
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers
 from xtrace_sdk.x_vec.crypto.secrets import Secret
-from xtrace_sdk.x_vec.utils.execution_context_files import parse_object
+from xtrace_sdk.x_vec.utils.execution_context_files import check_fields, parse_object
 
 if TYPE_CHECKING:
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
@@ -101,11 +108,15 @@ class RootKeys(Secret):
         del self._keys[epoch]
         self.revision += 1
 
-    def subkey(self, label: bytes, epoch: int) -> bytes:
-        """32 bytes for one purpose. Raises DecryptionError for an epoch that is retired or never was."""
+    def root(self, epoch: int) -> bytes:
+        """The root key of an epoch, itself. Raises DecryptionError as `subkey`."""
         if epoch not in self._keys:
             raise undecryptable()
-        return _hkdf(self._keys[epoch], self.id, label)
+        return self._keys[epoch]
+
+    def subkey(self, label: bytes, epoch: int) -> bytes:
+        """32 bytes for one purpose. Raises DecryptionError for an epoch that is retired or never was."""
+        return _hkdf(self.root(epoch), self.id, label)
 
     def wrapped(self, provider_key: bytes) -> dict[str, str]:
         """The header's `keys`."""
@@ -164,6 +175,15 @@ def read_header(stored: Mapping[str, str]) -> dict[str, Any]:
     ):
         raise undecryptable()
     return header
+
+
+def open_stored(
+    stored: Mapping[str, str], passphrase: str | None, key_provider: KeyProvider | None
+) -> tuple[KeyProvider, RootKeys, str]:
+    """The provider of a stored object, and what `open_sealed` gives. Raises as it, and InputError."""
+    check_fields(stored, FIELDS)
+    provider = stored_provider(stored, passphrase, key_provider, scrypt_cost(stored))
+    return provider, *open_sealed(stored, provider)
 
 
 def open_sealed(stored: Mapping[str, str], provider: KeyProvider) -> tuple[RootKeys, str]:
