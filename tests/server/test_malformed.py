@@ -78,7 +78,7 @@ def encoded(body: Any, chance: random.Random) -> bytes:
 
 
 def test_malformed_requests(serve_with, client, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "xtrace.server")  # pytest would keep a line for every request
+    caplog.set_level(logging.WARNING)  # pytest would keep two lines for every request
     org = serve_with().new_org()
     client.register(org)
     kb = org.new_kb()
@@ -128,7 +128,7 @@ def test_malformed_requests(serve_with, client, caplog: pytest.LogCaptureFixture
     connection.close()
     assert sum(statuses.values()) > 0.9 * COUNT
     assert statuses[400] > COUNT / 4 and statuses[200] > 0
-    assert process.memory_info().rss - resident < 100 << 20
+    assert process.memory_info().rss - resident < 32 << 20
     bits = client.vectors(1)
     fresh = org.new_kb()
     org.insert(fresh, client.context_id, client.chunks(bits))
