@@ -74,7 +74,10 @@ async def revoke(
 async def grant(
     key_hash: KeyHash,
     kb_id: options.KbId,
-    permission: Annotated[Permission, typer.Argument(help="The right; each includes the ones before.")],
+    permission: Annotated[
+        Permission,
+        typer.Argument(metavar="PERMISSION", help="none, read, write or delete."),
+    ],
     json_output: options.Json = False,
     env_file: options.EnvFile = None,
 ) -> None:

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from xtrace_sdk.cli import api_keys, kb, keys, xvec
+from xtrace_sdk.cli import api_keys, kb, keys, org, xvec
 from xtrace_sdk.cli.bench import bench
 from xtrace_sdk.cli.demo import demo
 from xtrace_sdk.cli.init import init
@@ -33,5 +33,6 @@ app.command()(bench)
 app.command()(version)
 app.add_typer(kb.app)
 app.add_typer(api_keys.app)
+app.add_typer(org.app)
 app.add_typer(keys.app)
 app.add_typer(xvec.app)

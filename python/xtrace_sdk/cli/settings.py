@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
-from xtrace_sdk.errors import ConfigurationError
+from xtrace_sdk.errors import ConfigurationError, DecryptionError
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -158,7 +158,12 @@ class Settings:
         if stored.get("key_provider") == "aws_kms":
             provider = kms.stored_provider(self, stored)
             return ExecutionContext.load_from_disk(None, path, provider, allow_insecure=insecure)
-        return ExecutionContext.load_from_disk(self.ask(passphrase), path, allow_insecure=insecure)
+        secret = self.ask(passphrase)
+        try:
+            return ExecutionContext.load_from_disk(secret, path, allow_insecure=insecure)
+        except DecryptionError as error:
+            error.add_note(f"It is {path} that does not open; is its passphrase ({passphrase}) right?")
+            raise
 
     def open_embedding(self) -> Embedding:
         """The embedding model that ``xtrace init`` described. Raises ConfigurationError without one."""

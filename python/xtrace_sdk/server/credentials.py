@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import string
 
+from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server.storage.base import Key
 
@@ -38,3 +39,18 @@ def key_record(
     if not secret or not all("!" <= character <= "~" for character in secret):
         raise ConfigurationError(f"{name}: expected printable ASCII characters without spaces")
     return Key(hash_secret(secret), org_id, admin, secret[:_FIRST_N], name, description, default_permission)
+
+
+def org_keys(org_id: str, admin_key: str, api_key: str) -> list[Key]:
+    """The records of a new organisation's two keys; the API key has all rights on everything in it.
+
+    Raises ConfigurationError for an id that cannot be part of an address, or keys that cannot be used.
+    """
+    if not org_id.isascii() or not org_id.replace("-", "").replace("_", "").isalnum():
+        raise ConfigurationError("XTRACE_ORG_ID: expected letters, digits, '-' and '_'")
+    if admin_key == api_key:
+        raise ConfigurationError("XTRACE_ADMIN_KEY, XTRACE_API_KEY: must differ")
+    return [
+        key_record(admin_key, org_id, admin=True, name="XTRACE_ADMIN_KEY"),
+        key_record(api_key, org_id, admin=False, name="XTRACE_API_KEY", default_permission=wire.DELETE),
+    ]

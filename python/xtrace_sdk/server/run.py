@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from xtrace_sdk import wire
 from xtrace_sdk.errors import ConfigurationError
 from xtrace_sdk.server import credentials
 from xtrace_sdk.server.processes import log_to_stderr, run_server, supervise
@@ -119,16 +118,7 @@ async def _create_org(settings: Settings, store: Store) -> None:
     org_id = given["XTRACE_ORG_ID"] or credentials.new_id()
     admin_key = given["XTRACE_ADMIN_KEY"] or credentials.new_secret()
     api_key = given["XTRACE_API_KEY"] or credentials.new_secret()
-    if not org_id.isascii() or not org_id.replace("-", "").replace("_", "").isalnum():
-        raise ConfigurationError("XTRACE_ORG_ID: expected letters, digits, '-' and '_'")
-    if admin_key == api_key:
-        raise ConfigurationError("XTRACE_ADMIN_KEY, XTRACE_API_KEY: must differ")
-    keys = [
-        credentials.key_record(admin_key, org_id, admin=True, name="XTRACE_ADMIN_KEY"),
-        credentials.key_record(
-            api_key, org_id, admin=False, name="XTRACE_API_KEY", default_permission=wire.DELETE
-        ),
-    ]
+    keys = credentials.org_keys(org_id, admin_key, api_key)
     made = {"org_id": org_id, "admin_key": admin_key, "api_key": api_key} if None in given.values() else {}
     if made and not settings.in_memory:
         _write_private(settings.credentials, json.dumps(made, indent=2) + "\n")

@@ -100,6 +100,8 @@ async def test_a_search_that_takes_too_long_ends(
             await store.select("org", "kb", query)
         with pytest.raises(TooSlowError):
             await store.count("org", "kb", query)
+        with pytest.raises(TooSlowError):
+            await store.delete_matching("org", "kb", query)
     monkeypatch.undo()
     assert (await store.select("org", "kb", query)).tolist() == [1, 2, 3]
 

@@ -101,10 +101,16 @@ async def test_a_search_that_takes_too_long_ends(tmp_path: Path, monkeypatch: py
             await store.select("org", "kb", query)
         with pytest.raises(TooSlowError):
             await store.count("org", "kb", query)
+        with pytest.raises(TooSlowError):
+            await store.delete_matching("org", "kb", query)
+        with pytest.raises(TooSlowError):
+            await store.patch_matching("org", "kb", query, {"tag2": "b"})
         assert len(await store.fetch("org", "kb", range(1, 3001), frozenset())) == 3000, "no bound on others"
     monkeypatch.undo()
     for _ in range(sqlite._READERS):
         assert (await store.select("org", "kb", query)).size == 3000
+    assert await store.patch_matching("org", "kb", query, {"tag2": "b"}) == 3000
+    assert await store.delete_matching("org", "kb", query) == 3000
     await store.close()
 
 

@@ -44,8 +44,8 @@ def has_org() -> Steps[bool]:
     return (yield from row("SELECT 1 FROM orgs LIMIT 1")) is not None
 
 
-def create_org(org_id: str, keys: Sequence[Key]) -> Steps[bool]:
-    if (yield from has_org()):
+def create_org(org_id: str, keys: Sequence[Key], first: bool) -> Steps[bool]:
+    if (yield from has_org()) if first else (yield from row("SELECT 1 FROM orgs WHERE id = ?", org_id)):
         return False
     yield from rows("INSERT INTO orgs VALUES (?, ?)", org_id, now())
     for key in keys:

@@ -206,8 +206,11 @@ class Store(Protocol):
     async def has_org(self) -> bool:
         """Whether there is any organisation yet."""
 
-    async def create_org(self, org_id: str, keys: Sequence[Key]) -> bool:
-        """The first organisation with its keys; False, and nothing done, when there is one already."""
+    async def create_org(self, org_id: str, keys: Sequence[Key], *, first: bool = True) -> bool:
+        """An organisation with its keys; False, and nothing done, when there is one of this id already.
+
+        As the `first` one it is made only when there is none of any id.
+        """
 
     async def find_key(self, key_hash: str) -> Key | None:
         """An active key of any organisation."""

@@ -68,8 +68,8 @@ class SqlStore(ABC):
     async def has_org(self) -> bool:
         return await self._read(admin_statements.has_org)
 
-    async def create_org(self, org_id: str, keys: Sequence[base.Key]) -> bool:
-        return await self._write_alone(admin_statements.create_org, org_id, keys)
+    async def create_org(self, org_id: str, keys: Sequence[base.Key], *, first: bool = True) -> bool:
+        return await self._write_alone(admin_statements.create_org, org_id, keys, first)
 
     async def find_key(self, key_hash: str) -> base.Key | None:
         return await self._look_up(admin_statements.find_key, key_hash)
@@ -165,12 +165,15 @@ class SqlStore(ABC):
         return await self._write(chunk_statements.patch, org_id, kb_id, context_id, patches)
 
     async def patch_matching(self, org_id: str, kb_id: str, query: base.Query, changes: Meta) -> int:
+        # A filter that takes too long is found out before it keeps others from writing.
+        await self._search(chunk_statements.count, org_id, kb_id, query)
         return await self._write(chunk_statements.patch_matching, self.dialect, org_id, kb_id, query, changes)
 
     async def delete(self, org_id: str, kb_id: str, ids: Sequence[int]) -> int:
         return await self._write(chunk_statements.delete, org_id, kb_id, ids)
 
     async def delete_matching(self, org_id: str, kb_id: str, query: base.Query) -> int:
+        await self._search(chunk_statements.count, org_id, kb_id, query)
         return await self._write(chunk_statements.delete_matching, self.dialect, org_id, kb_id, query)
 
     async def fetch(
