@@ -16,7 +16,7 @@ from xtrace_sdk import _core
 from xtrace_sdk.errors import DecryptionError, InputError, IntegrityError, NotLoadedError
 from xtrace_sdk.records import as_table
 from xtrace_sdk.x_vec.crypto import authenticated
-from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys, Records, read_records, write_records
+from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys, Records, WriterKeys, read_records, write_records
 
 DIMENSIONS = [1, 48, 128, 129, 256, 600]  # one prime, both, three chunks
 ROOT = {1: b"1" * 32, 2: b"2" * 32}
@@ -35,14 +35,7 @@ def keys_of_owner(epoch: int = 1) -> RecordKeys:
 def named(writer: str, epoch: int = 1) -> RecordKeys:
     """The keys of a writer, which has its own secret and nobody else's."""
     owner = keys_of_owner()
-    mine = owner._secret(epoch, writer.encode())
-
-    def secret(of_epoch: int, of_writer: bytes) -> bytes:
-        if (of_epoch, of_writer) != (epoch, writer.encode()):
-            raise DecryptionError("not mine")
-        return mine
-
-    return RecordKeys(secret, lambda of_epoch: subkey(b"contents", of_epoch), lambda: epoch, writer)
+    return WriterKeys(owner._secret(epoch, writer.encode()), epoch, writer, bytes(32))
 
 
 @pytest.fixture(scope="module")
