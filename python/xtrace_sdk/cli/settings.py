@@ -14,20 +14,25 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from xtrace_sdk.errors import ConfigurationError, DecryptionError
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
+    from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
     from xtrace_sdk.x_vec.inference.embedding import Embedding
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
+
+T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://127.0.0.1:8700"
 DEFAULT_CONTEXT: Final = Path("data/exec_context")
@@ -144,23 +149,41 @@ class Settings:
 
         Raises ConfigurationError when there is none.
         """
-        from xtrace_sdk.cli import kms
         from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+        insecure = allow_insecure or self.values.get("XTRACE_ALLOW_INSECURE") == "1"
+        return self._open(
+            path or self.context_path,
+            passphrase,
+            partial(ExecutionContext.load_from_disk, allow_insecure=insecure),
+        )
+
+    def open_for_writing(self) -> ExecutionContext | WriterContext:
+        """The context on disk, be it the owner's or a writer's. Raises as `open_context`."""
+        from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
+        from xtrace_sdk.x_vec.utils.execution_context_writer import TYPE, WriterContext
+
+        path = self.context_path
+        if path.is_file() and read_stored(path).get("type") == TYPE:
+            return self._open(path, PASSPHRASE, WriterContext.load_from_disk)
+        return self.open_context()
+
+    def _open(
+        self, path: Path, passphrase: str, load: Callable[[str | None, Path, KeyProvider | None], T]
+    ) -> T:
+        from xtrace_sdk.cli import kms
         from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
 
-        path = path or self.context_path
         if not path.is_file():
             raise ConfigurationError(
                 f"XTRACE_EXECUTION_CONTEXT_PATH: no context at {path}; `xtrace init` makes one"
             )
-        insecure = allow_insecure or self.values.get("XTRACE_ALLOW_INSECURE") == "1"
         stored = read_stored(path)
         if stored.get("key_provider") == "aws_kms":
-            provider = kms.stored_provider(self, stored)
-            return ExecutionContext.load_from_disk(None, path, provider, allow_insecure=insecure)
+            return load(None, path, kms.stored_provider(self, stored))
         secret = self.ask(passphrase)
         try:
-            return ExecutionContext.load_from_disk(secret, path, allow_insecure=insecure)
+            return load(secret, path, None)
         except DecryptionError as error:
             error.add_note(f"It is {path} that does not open; is its passphrase ({passphrase}) right?")
             raise

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.inference.llm import InferenceClient
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
 
 __all__ = [
     "AWSKMSKeyProvider",
@@ -25,6 +26,7 @@ __all__ = [
     "KeyProvider",
     "PassphraseKeyProvider",
     "Retriever",
+    "WriterContext",
 ]
 
 _HOMES: Final = {
@@ -36,6 +38,7 @@ _HOMES: Final = {
     "KeyProvider": "crypto.key_provider",
     "PassphraseKeyProvider": "crypto.key_provider",
     "Retriever": "retrievers.retriever",
+    "WriterContext": "utils.execution_context_writer",
 }
 
 

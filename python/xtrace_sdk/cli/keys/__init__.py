@@ -8,6 +8,7 @@ from xtrace_sdk.cli.keys.change import begin_epoch, retire_epoch, rewrap
 from xtrace_sdk.cli.keys.doctor import doctor
 from xtrace_sdk.cli.keys.migrate import migrate
 from xtrace_sdk.cli.keys.recovery import recover, shares
+from xtrace_sdk.cli.keys.writer import writer
 
 app = typer.Typer(
     name="keys", help="Keys of contexts: examine, change and replace them.", no_args_is_help=True
@@ -17,5 +18,6 @@ app.command()(rewrap)
 app.command()(migrate)
 app.command()(shares)
 app.command()(recover)
+app.command()(writer)
 app.command("begin-epoch")(begin_epoch)
 app.command("retire-epoch")(retire_epoch)

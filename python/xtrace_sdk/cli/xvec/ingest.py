@@ -67,7 +67,7 @@ class Ingest:
         self._longest = longest
         self._parallel = parallel
         self._metadata = metadata
-        self._loader = DataLoader(session.context, session.client)
+        self._loader = DataLoader(session.writing, session.client)
         self._waiting: list[Chunk] = []
 
     @classmethod
@@ -79,7 +79,7 @@ class Ingest:
         while more:
             page = await session.client.meta_search_paginated(
                 kb_id,
-                session.context.id,
+                session.writing.id,
                 {"chunk_id": {"$gt": last}},
                 projection=["key", "name"],
                 limit=_PAGE,

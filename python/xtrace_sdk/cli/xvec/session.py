@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from xtrace_sdk.cli.settings import Settings
-from xtrace_sdk.errors import InputError
+from xtrace_sdk.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
     from xtrace_sdk.x_vec.inference.embedding import Embedding
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
     from xtrace_sdk.x_vec.utils.xtrace_types import MetaData
 
 
@@ -31,22 +32,34 @@ class Session:
     client: XTraceIntegration
 
     @cached_property
+    def writing(self) -> ExecutionContext | WriterContext:
+        """The context of those who store, which may be a writer's."""
+        return self.settings.open_for_writing()
+
+    @cached_property
     def context(self) -> ExecutionContext:
-        return self.settings.open_context()
+        """The context of those who read. Raises ConfigurationError when it is a writer's."""
+        from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+        context = self.writing
+        if isinstance(context, ExecutionContext):
+            return context
+        path = self.settings.context_path
+        raise ConfigurationError(f"XTRACE_EXECUTION_CONTEXT_PATH: {path} is a writer's, which reads nothing")
 
     @cached_property
     def embedding(self) -> Embedding:
         embedding = self.settings.open_embedding()
-        if embedding.dim != self.context.embed_len():
+        if embedding.dim != self.writing.embed_len():
             raise InputError(
                 f"the embedding model gives {embedding.dim} dimensions, the context holds "
-                f"{self.context.embed_len()}; `xtrace init` makes both fit"
+                f"{self.writing.embed_len()}; `xtrace init` makes both fit"
             )
         return embedding
 
     @cached_property
     def _label_key(self) -> bytes:
-        return self.context.subkey(b"xtrace command line labels", 0)
+        return self.writing.subkey(b"xtrace command line labels", 0)
 
     def label(self, kind: str, *parts: str | int) -> str:
         """A name that tells the server nothing, the same for the same parts under the same context."""

@@ -48,7 +48,7 @@ async def upsert(
         if chunk_id is not None:
             chunk["chunk_id"] = chunk_id
         vector = await session.embedding.bin_embed(content)
-        answers = await DataLoader(session.context, session.client).upsert_one(chunk, vector, kb_id)
+        answers = await DataLoader(session.writing, session.client).upsert_one(chunk, vector, kb_id)
     stored = chunk_id if chunk_id is not None else next(iter(answers[0].get("chunk_ids", ())), None)
     if json_output:
         print_json({"chunk_id": stored})

@@ -19,7 +19,8 @@ from xtrace_sdk.x_vec.crypto.key_provider import COST, ORIGINAL_COST, ORIGINAL_S
 from xtrace_sdk.x_vec.crypto.numbers import load_numbers
 from xtrace_sdk.x_vec.crypto.weak_keys import MOST_BITS
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
-from xtrace_sdk.x_vec.utils.execution_context_files import LONGEST_FIELD
+from xtrace_sdk.x_vec.utils.execution_context_files import LONGEST_FIELD, parse_object
+from xtrace_sdk.x_vec.utils.execution_context_writer import TYPE as WRITER
 
 _SAFE: Final = 112  # bits of security under which a key is weak
 _FEASIBLE: Final = 64  # … and under which a person with time and machines breaks it
@@ -69,6 +70,9 @@ class PublicKeyFacts:
         if not all(isinstance(text, str) and len(text) <= LONGEST_FIELD for text in texts):
             raise InputError("not a stored context: pk, type and config are its public part")
         pk, kind, config = cast("list[str]", texts)
+        if kind == WRITER:
+            public = parse_object(config).get("public")
+            return cls.of(public if isinstance(public, dict) and public.get("type") != WRITER else {})
         kind = kind.removeprefix(v2.TYPE_PREFIX)
         if kind == "PaillierClient":
             return cls(load_numbers(pk, ("n",), "pk")["n"], None, None)
