@@ -147,8 +147,10 @@ XVEC_INLINE void find_entries(const std::uint64_t** places, const WindowTable& t
 template <int EntryWords>
 XVEC_INLINE void load_entries(Lanes* entry, const std::uint64_t* const* places) {
   for (int block = 0; block < EntryWords; block += 8) {
-    XVEC_UNROLL for (int lane = 0; lane < kLanes; ++lane) entry[block + lane] = load(places[lane] + block);
-    transpose(entry + block);
+    Lanes square[8];  // of its own: what is transposed in place is stored twice
+    XVEC_UNROLL for (int lane = 0; lane < kLanes; ++lane) square[lane] = load(places[lane] + block);
+    transpose(square);
+    XVEC_UNROLL for (int k = 0; k < 8; ++k) entry[block + k] = square[k];
   }
 }
 
