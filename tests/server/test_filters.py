@@ -114,6 +114,7 @@ texts = st.sampled_from(
     ]
 )
 tokens = st.lists(texts, max_size=4)
+KEYS = ["a", None, "ab", "A", "%", None, "ä", "\U00010000"]  # of the first chunks
 metas = st.fixed_dictionaries(
     {},
     optional={
@@ -157,6 +158,7 @@ leaves = st.one_of(
             "tag1": conditions(tag_operators) | texts | st.none() | tokens,
             "tag2": conditions(tag_operators),
             "tag5": conditions(tag_operators),
+            "key": conditions(tag_operators) | texts | st.none() | tokens,
             "facets": conditions(facet_operators) | texts | tokens | st.none(),
             "chunk_id": conditions(id_operators) | st.integers(0, 14),
         },
@@ -184,7 +186,10 @@ def opened(open_store):
 
 def found_by_each(opened, rows: list[dict[str, Any]], wanted: list[Any]) -> list[list[int]]:
     """What each filter finds among chunks with this metadata; nothing remains."""
-    chunks = [NewChunk("", "", checked_meta(meta, "meta"), Ciphertexts(1, b"\1")) for meta in rows]
+    chunks = [
+        NewChunk("", "", checked_meta(meta, "meta"), Ciphertexts(1, b"\1"), KEYS[at])
+        for at, meta in enumerate(rows)
+    ]
     dialect = opened.store.dialect
     found = []
 
@@ -204,7 +209,10 @@ def found_by_each(opened, rows: list[dict[str, Any]], wanted: list[Any]) -> list
 @settings(max_examples=CASES)
 @given(st.lists(metas, max_size=8), st.lists(conditions_any, min_size=1, max_size=3))
 def test_every_engine_agrees_with_python(opened, rows, wanted) -> None:
-    expected = [[at for at, meta in enumerate(rows, 1) if holds(condition, at, meta)] for condition in wanted]
+    keyed = [{**meta, "key": key} for meta, key in zip(rows, KEYS, strict=False)]
+    expected = [
+        [at for at, meta in enumerate(keyed, 1) if holds(condition, at, meta)] for condition in wanted
+    ]
     assert found_by_each(opened, rows, wanted) == expected
     assert found_by_each(opened, rows, [json.dumps(condition) for condition in wanted]) == expected
 
@@ -323,6 +331,8 @@ def nested(depth: int) -> dict[str, Any]:
         ({"facets": {"$size": {}}}, "meta_filter.facets.$size: expected at least one operator"),
         ({"facets": {"$size": {"$ne": 1}}}, "meta_filter.facets.$size.$ne: not an operator"),
         ({"chunk_id": "1"}, "meta_filter.chunk_id: expected an integer"),
+        ({"key": 1}, "meta_filter.key: expected a string"),
+        ({"key": {"$size": 1}}, "meta_filter.key.$size: not an operator on a key"),
         ({"chunk_id": {"$in": [1, 1 << 63]}}, "meta_filter.chunk_id.$in[1]: out of range"),
         ({"$and": []}, "meta_filter.$and: expected a list of at least one"),
         ({"$or": {"tag1": "a"}}, "meta_filter.$or: expected a list"),
@@ -373,6 +383,9 @@ def test_limits_are_the_documented_ones() -> None:
         ({"tag3": {"$gte": "1", "$lt": "2"}}, "chunks_tag3"),
         ({"tag4": {"$begins_with": "2024"}}, "chunks_tag4"),
         ({"tag5": "a", "tag4": {"$contains": "x"}}, "chunks_tag5"),
+        ({"key": "a"}, "chunks_key"),
+        ({"key": {"$in": ["a", "b"]}}, "chunks_key"),
+        ({"key": {"$begins_with": "a"}}, "chunks_key"),
         ({"facets": {"$any": ["x"]}}, "sqlite_autoindex_chunks_1 (kb=? AND id=?)"),
         ({"facets": {"$all": ["x", "y"]}}, "sqlite_autoindex_chunks_1 (kb=? AND id=?)"),
     ],

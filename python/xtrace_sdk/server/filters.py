@@ -9,6 +9,7 @@
                  $in $nin: list of strings       null $eq $ne also take null (absent)
     facets       "s" $contains $eq $ne: one token     $all = $subset, $any = $in, $none = $nin: list of tokens
                  $eq $ne: list (as sets)     $size: N | {"$gte": N, ...}     $exists: true | false
+    key          the same operators as a tag
     chunk_id     N $eq $ne $gt $gte $lt $lte: integer     $in $nin: list of integers
 
 Strings compare by Unicode code point. An absent tag equals nothing but null, and is not greater, smaller or
@@ -57,7 +58,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A tag or ``chunk_id`` is one of the values."""
+    """A tag, the key or ``chunk_id`` is one of the values."""
 
     field: str
     values: tuple[str, ...] | tuple[int, ...]
@@ -65,7 +66,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A tag, ``chunk_id`` or the number of facets stands in an order to a value."""
+    """A tag, the key, ``chunk_id`` or the number of facets stands in an order to a value."""
 
     field: str
     order: Order
@@ -74,7 +75,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A tag begins with the text."""
+    """A tag or the key begins with the text."""
 
     field: str
     text: str
@@ -82,7 +83,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Substring:
-    """A tag contains the text."""
+    """A tag or the key contains the text."""
 
     field: str
     text: str
@@ -90,7 +91,7 @@ class Substring:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A tag or the facets are absent or null."""
+    """A tag, the key or the facets are absent or null."""
 
     field: str
 
@@ -155,7 +156,7 @@ class _Parser:
                 parts.append(Not(joined) if name == "$nor" else joined)
             elif name == "$not":
                 parts.append(Not(self.filter(operand, here, depth + 1)))
-            elif name in TAGS:
+            elif name in TAGS or name == "key":
                 parts.append(self._conditions_of(name, operand, here, _tag))
             elif name == FACETS:
                 parts.append(self._conditions_of(name, operand, here, _facets))
@@ -208,7 +209,7 @@ def _tag(field: str, operator: str, operand: Any, path: str) -> Filter:
         case "$exists":
             missing = Or((Absent(field), Member(field, ("",))))
             return Not(missing) if _boolean(operand, path) else missing
-    raise InputError(f"{path}: not an operator on a tag")
+    raise InputError(f"{path}: not an operator on a {'key' if field == 'key' else 'tag'}")
 
 
 def _facets(field: str, operator: str, operand: Any, path: str) -> Filter:

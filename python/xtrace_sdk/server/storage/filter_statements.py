@@ -27,7 +27,7 @@ from xtrace_sdk.wire import FACETS, TAGS
 
 Bound = str | int | list[str] | list[int]
 Condition = tuple[str, list[Bound]]
-_COLUMNS = {**{tag: f"c.{tag}" for tag in TAGS}, "chunk_id": "c.id", FACETS: "c.facets"}
+_COLUMNS = {**{tag: f"c.{tag}" for tag in TAGS}, "chunk_id": "c.id", "key": "c.key", FACETS: "c.facets"}
 _ORDERS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _LONG_TOKEN = 256
 
@@ -102,7 +102,7 @@ def _held(field: str, comparisons: list[tuple[str, Bound]], dialect: Dialect) ->
     conditions = [f"{column} IS NOT NULL"]
     parameters: list[Bound] = []
     for sign, value in comparisons:
-        if dialect.indexed is not None:
+        if dialect.indexed is not None and field != "key":
             weak = sign if sign in ("=", "= ANY") else f"{sign[0]}="
             conditions.append(f"left({column}, {dialect.indexed}) {_with_mark(weak)}")
             parameters.append(_beginning(value, dialect.indexed))
