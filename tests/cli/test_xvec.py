@@ -234,7 +234,9 @@ def test_empty_knowledge_base(invoke, kb):
 def test_what_goes_wrong_is_one_line(invoke, kb, environment, code, message):
     done = invoke("xvec", "retrieve", kb, "anything", **environment)
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    first, *notes = done.stderr.splitlines()
+    assert first.startswith("error:")
+    assert all(note.startswith("       It is ") for note in notes)
 
 
 class Model(BaseHTTPRequestHandler):

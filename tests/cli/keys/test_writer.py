@@ -12,23 +12,16 @@ def environment(tmp_path, sealed, project):
     owner = {
         "XTRACE_EXECUTION_CONTEXT_PATH": str(sealed),
         "XTRACE_EMBEDDING_MODEL_PATH": str(model),
+        "XTRACE_ALLOW_INSECURE": "1",
+        "XTRACE_NEW_PASS_PHRASE": "writer's",
     }
-    owner |= {"XTRACE_ALLOW_INSECURE": "1", "XTRACE_NEW_PASS_PHRASE": "writer's"}
     path = {"XTRACE_EXECUTION_CONTEXT_PATH": str(tmp_path / "writer"), "XTRACE_PASS_PHRASE": "writer's"}
     return {**owner, **path}, owner
 
 
 def test_a_machine_that_adds_and_reads_nothing(invoke, sealed, environment, tmp_path, kb):
     writers, owners = environment
-    made = invoke(
-        "keys",
-        "writer",
-        "scanner",
-        tmp_path / "writer",
-        "--json",
-        **owners,
-        XTRACE_NEW_PASS_PHRASE="writer's",
-    )
+    made = invoke("keys", "writer", "scanner", tmp_path / "writer", "--json", **owners)
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["writer"] == "scanner"
     texts = tmp_path / "texts"
