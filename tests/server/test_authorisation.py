@@ -30,6 +30,7 @@ ENDPOINTS = [
     Endpoint("PATCH", wire.CHUNKS, WRITE, body={"chunk_patches": [{"chunk_id": 1, "name": "stolen"}]}),
     Endpoint("GET", wire.CHUNKS, READ, params=True),
     Endpoint("DELETE", wire.CHUNKS, DELETE, params=True),
+    Endpoint("GET", wire.CHANGES, READ, params=True),
     Endpoint("POST", wire.HAMMING, READ, body={"query": ["BQ=="]}),
     Endpoint("POST", wire.CHUNKS_META, READ, body={}),
     Endpoint("POST", wire.CHUNKS_META_PAGE, READ, body={}),

@@ -12,6 +12,7 @@ from xtrace_sdk.cli.demo import demo
 from xtrace_sdk.cli.init import init
 from xtrace_sdk.cli.serve import serve
 from xtrace_sdk.cli.shell import shell
+from xtrace_sdk.cli.storage import backup, restore, verify
 from xtrace_sdk.cli.version import version
 
 # Before the core is loaded: threads that wait sleep, rather than spin away the time of those that work.
@@ -27,6 +28,9 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(verify)
+app.command()(backup)
+app.command()(restore)
 app.command()(init)
 app.command()(shell)
 app.command()(bench)

@@ -15,7 +15,7 @@ import numpy as np
 from xtrace_sdk.records import as_table
 from xtrace_sdk.server.ciphertexts import stored_rows
 from xtrace_sdk.server.search import CiphertextIndex, Ids, Snapshot
-from xtrace_sdk.server.storage.base import Change, PublicContext, Store
+from xtrace_sdk.server.storage.base import Change, DamagedError, PublicContext, Store
 
 log = logging.getLogger("xtrace.server")
 
@@ -88,9 +88,15 @@ class IndexCache:
             # A first build that broke off left rows behind, and from the beginning nothing is told of
             # chunks that are gone.
             entry.index = _empty(context)
-        async for change in self._store.changes(org_id, kb_id, context_id, entry.sequence):
-            left_out += await asyncio.to_thread(_apply, entry.index, context, change)
-            sequence = change.sequence
+        try:
+            async for change in self._store.changes(org_id, kb_id, context_id, sequence):
+                left_out += await asyncio.to_thread(_apply, entry.index, context, change)
+                sequence = change.sequence
+        except DamagedError:
+            if entry.sequence == 0:
+                raise
+            entry.sequence = 0  # what is gone cannot be told, what is there can
+            return await self._follow(entry, org_id, kb_id, context_id, context)
         if left_out:
             log.warning("%d stored vectors do not fit their context and are not searched", left_out)
         return sequence

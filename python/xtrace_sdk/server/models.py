@@ -292,6 +292,33 @@ class ChunkAnswer(BaseModel):
     record: str | None = None
 
 
+class RemovedChunk(BaseModel):
+    """A chunk that is gone, or has left the context, with the change `sequence`."""
+
+    chunk_id: int
+    sequence: int
+
+
+class ChangedChunk(BaseModel):
+    """A chunk that is new or was changed, the last time with the change `sequence`."""
+
+    chunk_id: int
+    sequence: int
+    context_id: str
+    index: list[str]
+    record: str | None = None
+
+
+class Changes(BaseModel):
+    """A page of the change feed; `sequence` and `after` say where the next one begins."""
+
+    sequence: int
+    after: int | None = None
+    has_more: bool
+    removed: list[RemovedChunk]
+    changed: list[ChangedChunk]
+
+
 class Page(BaseModel):
     """One page; `total` counts all matches."""
 

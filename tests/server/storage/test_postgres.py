@@ -165,7 +165,7 @@ async def test_transactions_that_meet_are_repeated(store: PostgresStore) -> None
         yield from admin_statements.create_kb("org", f"kb{count}", "", "")
         return count
 
-    counts = await asyncio.gather(*(store._write_alone(steps) for _ in range(4)))
+    counts = await asyncio.gather(*(store.alone(steps) for _ in range(4)))
     assert sorted(counts) == [1, 2, 3, 4]
     assert met > 4
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,16 +14,21 @@ from xtrace_sdk.server.metadata import Meta
 from xtrace_sdk.server.storage.base import (
     Access,
     ConflictError,
+    DamagedError,
     Key,
     KnowledgeBase,
     NotFoundError,
     Permission,
     PublicContext,
 )
+from xtrace_sdk.server.storage.checksums import checksum
 from xtrace_sdk.server.storage.statements import DuplicateError, Row, Steps, row, rows, the_row
 
+log = logging.getLogger("xtrace.server")
+
 _KEY_COLUMNS = (
-    "hash, org, admin, first_n, name, description, default_permission, active, created_at, last_used_at"
+    "hash, org, admin, active, first_n, name, description, default_permission, created_at, last_used_at, "
+    "checksum"
 )
 
 
@@ -57,15 +63,9 @@ def create_key(key: Key) -> Steps[Key]:
     key = replace(key, created_at=now())
     try:
         yield from rows(
-            f"INSERT INTO keys ({_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, NULL)",
-            key.hash,
-            key.org_id,
-            int(key.admin),
-            key.first_n,
-            key.name,
-            key.description,
-            key.default_permission,
-            key.created_at,
+            f"INSERT INTO keys ({_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            *_key_values(key),
+            checksum(_key_values(key)),
         )
     except DuplicateError:
         raise ConflictError("an API key that begins like this one exists already") from None
@@ -74,7 +74,13 @@ def create_key(key: Key) -> Steps[Key]:
 
 def find_key(key_hash: str) -> Steps[Key | None]:
     found = yield from row(f"SELECT {_KEY_COLUMNS} FROM keys WHERE hash = ? AND active = 1", key_hash)
-    return _key(found) if found else None
+    if found is None:
+        return None
+    key = _key(found)
+    if found[-1] != checksum(_key_values(key)):
+        log.error("damaged row: keys %s", key_hash[:12])
+        return None
+    return key
 
 
 def touch_key(key_hash: str) -> Steps[None]:
@@ -91,8 +97,11 @@ def list_keys(org_id: str) -> Steps[list[Key]]:
 
 
 def revoke_key(org_id: str, key_hash: str) -> Steps[None]:
-    yield from _api_key(org_id, key_hash)
-    yield from rows("UPDATE keys SET active = 0 WHERE hash = ?", key_hash)
+    key = yield from _api_key(org_id, key_hash)
+    revoked = replace(key, active=False)
+    yield from rows(
+        "UPDATE keys SET active = 0, checksum = ? WHERE hash = ?", checksum(_key_values(revoked)), key_hash
+    )
 
 
 def permissions(org_id: str, key_hash: str) -> Steps[list[Permission]]:
@@ -113,12 +122,14 @@ def set_permission(org_id: str, key_hash: str, kb_id: str, permission: int) -> S
     kb = yield from kb_number(org_id, kb_id)
     moment = now()
     yield from rows(
-        "INSERT INTO permissions VALUES (?, ?, ?, ?) ON CONFLICT (key, kb) DO UPDATE "
-        "SET permission = excluded.permission, updated_at = excluded.updated_at",
+        "INSERT INTO permissions (key, kb, permission, updated_at, checksum) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (key, kb) DO UPDATE SET permission = excluded.permission, "
+        "updated_at = excluded.updated_at, checksum = excluded.checksum",
         key_hash,
         kb,
         permission,
         moment,
+        checksum((key_hash, kb, permission, moment)),
     )
     return Permission(kb_id, permission, moment)
 
@@ -154,14 +165,19 @@ def rights(org_id: str, key_hash: str) -> Steps[int]:
     return union
 
 
-def _api_key(org_id: str, key_hash: str) -> Steps[None]:
-    found = yield from row("SELECT 1 FROM keys WHERE hash = ? AND org = ? AND admin = 0", key_hash, org_id)
+def _api_key(org_id: str, key_hash: str) -> Steps[Key]:
+    found = yield from row(
+        f"SELECT {_KEY_COLUMNS} FROM keys WHERE hash = ? AND org = ? AND admin = 0", key_hash, org_id
+    )
     if found is None:
         raise NotFoundError("API key not found")
+    return _key(found)
 
 
 def _key(found: Row) -> Key:
-    key_hash, org, admin, first_n, name, description, default_permission, active, created_at, used_at = found
+    key_hash, org, admin, active, first_n, name, description, default_permission, created_at, used_at, _ = (
+        found
+    )
     return Key(
         key_hash,
         org,
@@ -173,6 +189,21 @@ def _key(found: Row) -> Key:
         bool(active),
         created_at,
         used_at,
+    )
+
+
+def _key_values(key: Key) -> tuple[str | int, ...]:
+    """The columns of a key that its checksum is over."""
+    return (
+        key.hash,
+        key.org_id,
+        int(key.admin),
+        int(key.active),
+        key.first_n,
+        key.name,
+        key.description,
+        key.default_permission,
+        key.created_at,
     )
 
 
@@ -254,10 +285,7 @@ def store_context(
             raise ConflictError("another public key, type or configuration is stored under this context id")
         if json.loads(found[0]).get("sk") and not data.get("sk"):
             return
-    yield from rows(
-        "INSERT INTO contexts (org, id, data, public, n, chunks) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (org, id) DO UPDATE SET "
-        "data = excluded.data, public = excluded.public, n = excluded.n, chunks = excluded.chunks",
+    values = (
         org_id,
         context_id,
         json.dumps(data, ensure_ascii=False),
@@ -265,22 +293,39 @@ def store_context(
         parsed.n.to_bytes((parsed.n.bit_length() + 7) // 8, "little"),
         parsed.chunks,
     )
+    yield from rows(
+        "INSERT INTO contexts (org, id, data, public, n, chunks, checksum) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (org, id) DO UPDATE SET data = excluded.data, public = excluded.public, "
+        "n = excluded.n, chunks = excluded.chunks, checksum = excluded.checksum",
+        *values,
+        checksum(values),
+    )
 
 
 def get_context(org_id: str, context_id: str) -> Steps[str]:
-    found = yield from row(
-        "SELECT data FROM contexts WHERE org = ? AND id = ? AND data IS NOT NULL", org_id, context_id
-    )
+    found = yield from _context(org_id, context_id)
     if found is None:
         raise NotFoundError("execution context not found")
     return str(found[0])
 
 
 def public_context(org_id: str, context_id: str) -> Steps[PublicContext | None]:
+    found = yield from _context(org_id, context_id)
+    return PublicContext(int.from_bytes(found[2], "little"), found[3]) if found else None
+
+
+def _context(org_id: str, context_id: str) -> Steps[Row | None]:
+    """(data, public, n, chunks) of a context that is stored. Raises DamagedError."""
     found = yield from row(
-        "SELECT n, chunks FROM contexts WHERE org = ? AND id = ? AND data IS NOT NULL", org_id, context_id
+        "SELECT data, public, n, chunks, checksum FROM contexts "
+        "WHERE org = ? AND id = ? AND data IS NOT NULL",
+        org_id,
+        context_id,
     )
-    return PublicContext(int.from_bytes(found[0], "little"), found[1]) if found else None
+    if found is not None and found[4] != checksum((org_id, context_id, *tuple(found)[:4])):
+        log.error("damaged row: contexts %s", context_id)
+        raise DamagedError("database: the execution context is damaged")
+    return found
 
 
 def list_contexts(org_id: str) -> Steps[list[str]]:
@@ -292,7 +337,9 @@ def delete_context(org_id: str, context_id: str) -> Steps[None]:
     yield from get_context(org_id, context_id)
     no = yield from context_number(org_id, context_id)
     yield from rows(
-        "UPDATE contexts SET data = NULL, public = NULL, n = NULL, chunks = NULL WHERE no = ?", no
+        "UPDATE contexts SET data = NULL, public = NULL, n = NULL, chunks = NULL, checksum = ? WHERE no = ?",
+        checksum((org_id, context_id, None, None, None, None)),
+        no,
     )
     yield from rows("DELETE FROM bindings WHERE context = ?", no)
 
@@ -331,7 +378,12 @@ def bound_context(org_id: str, kb: int, context_id: str) -> Steps[int]:
 
     Raises ConflictError when the knowledge base is bound to other contexts only.
     """
-    yield from rows("INSERT INTO contexts (org, id) VALUES (?, ?) ON CONFLICT DO NOTHING", org_id, context_id)
+    yield from rows(
+        "INSERT INTO contexts (org, id, checksum) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        org_id,
+        context_id,
+        checksum((org_id, context_id, None, None, None, None)),
+    )
     no = yield from context_number(org_id, context_id)
     bound = [number for (number,) in (yield from rows("SELECT context FROM bindings WHERE kb = ?", kb))]
     if not bound:

@@ -37,6 +37,10 @@ class UnavailableError(StoreError):
     """The database is locked, full or gone. Nothing was changed; trying again later may succeed."""
 
 
+class DamagedError(UnavailableError):
+    """A row that this call needs is not as it was written."""
+
+
 class TooSlowError(StoreError):
     """A search by metadata took longer than a caller may take."""
 
@@ -195,6 +199,31 @@ class Change:
     vectors: list[Ciphertexts]
 
 
+@dataclass(frozen=True, slots=True)
+class FedChunk:
+    """A chunk that is new or was changed by the change `sequence`."""
+
+    id: int
+    sequence: int
+    context_id: str
+    vector: Ciphertexts
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """What happened, in order, up to the place (`sequence`, `after`) from which the next page goes on.
+
+    `after` is a chunk id within the change `sequence`, None at its end. `removed` are (chunk id, sequence),
+    and are gone before `changed` are there.
+    """
+
+    sequence: int
+    after: int | None
+    more: bool
+    removed: list[tuple[int, int]]
+    changed: list[FedChunk]
+
+
 class Store(Protocol):
     """Durable storage of one server."""
 
@@ -299,4 +328,15 @@ class Store(Protocol):
         """(ids of one page, number of all that match); absent values last, equal ones by chunk id."""
 
     def changes(self, org_id: str, kb_id: str, context_id: str, since: int) -> AsyncIterator[Change]:
-        """What changed after number `since`, seen from one state of the store."""
+        """What changed after number `since`, seen from one state of the store.
+
+        DamagedError when what is gone cannot be told; beginning again at 0 then helps.
+        """
+
+    async def feed(
+        self, org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
+    ) -> FeedPage:
+        """At most `limit` changed chunks of a context, or of all, after the place (`since`, `after`).
+
+        From the beginning (0, None) nothing is told of chunks that are gone.
+        """

@@ -9,6 +9,7 @@ waiting until the transaction has ended.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xtrace_sdk.server.metadata import Meta, facets_of, merged, tags_of
-from xtrace_sdk.server.storage.admin_statements import bound_context, kb_number, locked_kb, now
+from xtrace_sdk.server.storage.admin_statements import (
+    bound_context,
+    kb_number,
+    locked_kb,
+    now,
+)
 from xtrace_sdk.server.storage.base import (
-    Change,
     ChunkField,
     ChunkPatch,
     Ciphertexts,
     ConflictError,
+    DamagedError,
     Ids,
     Inserted,
     NewChunk,
@@ -32,13 +38,13 @@ from xtrace_sdk.server.storage.base import (
     SortField,
     StoredChunk,
 )
+from xtrace_sdk.server.storage.checksums import checksum
 from xtrace_sdk.server.storage.filter_statements import Bound, compile_filter, facet_token
 from xtrace_sdk.server.storage.statements import (
     MAX_INTEGER,
     Dialect,
     DuplicateError,
     Repeated,
-    Row,
     Steps,
     row,
     rows,
@@ -46,8 +52,7 @@ from xtrace_sdk.server.storage.statements import (
 )
 from xtrace_sdk.wire import FACETS
 
-_PAGE = 4096
-_NO_IDS = np.empty(0, np.int64)
+log = logging.getLogger("xtrace.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,33 +148,29 @@ def patch(org_id: str, kb_id: str, context_id: str, patches: Sequence[ChunkPatch
     ids = [one.id for one in patches]
     yield from _required(kb.no, ids)
     vectors = [(one.id, one.vector) for one in patches if one.vector is not None]
+    context = None
     if vectors:
         context = yield from bound_context(org_id, kb.no, context_id)
-        yield from _patch_vectors(kb, context, vectors)
-    for one in patches:
-        if one.content is not None:
-            yield from rows(
-                "UPDATE chunks SET content = ? WHERE kb = ? AND id = ?", one.content, kb.no, one.id
-            )
-        if one.name is not None:
-            yield from rows("UPDATE chunks SET name = ? WHERE kb = ? AND id = ?", one.name, kb.no, one.id)
-        if one.meta is not None:
-            yield from _patch_meta(kb.no, [one.id], one.meta)
+        moving = [chunk_id for chunk_id, _ in vectors]
+        yield from _forget(kb, (yield from _moved(kb.no, context, moving)))
+        yield from _add_vectors(kb, context, moving, [vector for _, vector in vectors])
+    yield from _rewrite(kb, patches, context)
+    yield Repeated(
+        "UPDATE chunks SET content = ?, content_checksum = ? WHERE kb = ? AND id = ?",
+        (
+            (one.content, checksum((kb.no, one.id, one.content)), kb.no, one.id)
+            for one in patches
+            if one.content is not None
+        ),
+    )
     yield from _end(kb)
     return len(ids)
-
-
-def _patch_vectors(kb: _Kb, context: int, vectors: Sequence[tuple[int, Ciphertexts]]) -> Steps[None]:
-    ids = [chunk_id for chunk_id, _ in vectors]
-    yield from _forget(kb, (yield from _moved(kb.no, context, ids)))
-    yield from rows("UPDATE chunks SET context = ? WHERE kb = ? AND id = ANY(?)", context, kb.no, ids)
-    yield from _add_vectors(kb, context, ids, [vector for _, vector in vectors])
 
 
 def patch_matching(dialect: Dialect, org_id: str, kb_id: str, query: Query, changes_of: Meta) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
     ids = (yield from select(dialect, org_id, kb_id, query)).tolist()
-    yield from _patch_meta(kb.no, ids, changes_of)
+    yield from _rewrite(kb, [ChunkPatch(chunk_id, meta=changes_of) for chunk_id in ids])
     yield from _end(kb)
     return len(ids)
 
@@ -193,28 +194,56 @@ def fetch(
     org_id: str, kb_id: str, ids: Sequence[int], fields: frozenset[ChunkField]
 ) -> Steps[dict[int, StoredChunk]]:
     kb = yield from kb_number(org_id, kb_id)
-    content = "c.content" if "content" in fields else "NULL"
-    vector = "v.ciphertexts, v.data" if "index" in fields else "NULL, NULL"
-    record = "v.record" if "record" in fields else "NULL"
-    join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id" if fields & {"index", "record"} else ""
+    content = "c.content, c.content_checksum" if "content" in fields else "NULL, NULL"
+    vector, join = "NULL, NULL, NULL, NULL, NULL, NULL", ""
+    if fields & {"index", "record"}:
+        vector = "v.context, v.seq, v.ciphertexts, v.data, v.record, v.checksum"
+        join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id"
     found = yield from rows(
-        f"SELECT c.id, c.name, c.key, c.meta, {content}, {vector}, {record} FROM chunks AS c {join} "
-        "WHERE c.kb = ? AND c.id = ANY(?)",
+        "SELECT c.id, c.seq, c.context, c.created_at, c.key, c.name, c.meta, c.checksum, "
+        f"{content}, {vector} FROM chunks AS c {join} WHERE c.kb = ? AND c.id = ANY(?)",
         kb,
         list(ids),
     )
-    return {
-        chunk_id: StoredChunk(
+    whole = {}
+    for one in found:
+        (
+            chunk_id,
+            _,
+            _,
+            _,
+            key,
+            name,
+            meta,
+            _,
+            text,
+            text_sum,
+            context,
+            seq,
+            count,
+            data,
+            record,
+            vector_sum,
+        ) = one
+        if (
+            one[7] != checksum((kb, *tuple(one)[:7]))
+            or (text is not None and text_sum != checksum((kb, chunk_id, text)))
+            or (
+                data is not None and vector_sum != checksum((kb, chunk_id, context, seq, count, data, record))
+            )
+        ):
+            log.error("damaged row: chunk %d of knowledge base %s is not served", chunk_id, kb_id)
+            continue
+        whole[chunk_id] = StoredChunk(
             chunk_id,
             name,
             key,
             json.loads(meta),
             text,
-            None if data is None else Ciphertexts(count, data),
-            record,
+            Ciphertexts(count, data) if "index" in fields else None,
+            record if "record" in fields else None,
         )
-        for chunk_id, name, key, meta, text, count, data, record in found
-    }
+    return whole
 
 
 def select(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[Ids]:
@@ -273,55 +302,6 @@ def _condition(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps
     return " AND ".join(conditions), parameters
 
 
-# What changed
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """The vectors of a context in a knowledge base that changed after number `since`."""
-
-    kb: int
-    context: int | None
-    since: int
-
-
-def begin_changes(org_id: str, kb_id: str, context_id: str, since: int) -> Steps[tuple[Feed, Change]]:
-    """(what to ask `more_changes` for, the change that says what is gone)."""
-    found = yield from row(
-        "SELECT kbs.no, kbs.seq, contexts.no FROM kbs LEFT JOIN contexts "
-        "ON contexts.org = kbs.org AND contexts.id = ? WHERE kbs.id = ? AND kbs.org = ?",
-        context_id,
-        kb_id,
-        org_id,
-    )
-    if found is None:
-        raise NotFoundError("knowledge base not found")
-    kb, sequence, context = found
-    gone: Sequence[Row] = ()
-    if since:
-        gone = yield from rows("SELECT ids FROM deletions WHERE kb = ? AND seq > ? ORDER BY seq", kb, since)
-    removed = np.frombuffer(b"".join(ids for (ids,) in gone), dtype="<i8").astype(np.int64)
-    return Feed(kb, context, since), Change(sequence, removed, [], [])
-
-
-def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[Sequence[Row]]:
-    """The next rows (seq, id, number of ciphertexts, data, record) after the place `last`, (seq, id)."""
-    if feed.context is None:
-        return ()
-    if feed.since:
-        where = "kb = ? AND context = ? AND (seq, id) > (?, ?) ORDER BY seq, id"
-        parameters: tuple[int, ...] = (feed.kb, feed.context, *last)
-    else:  # everything: along the primary key, not through the index on seq
-        where = "kb = ? AND id > ? AND +context = ? ORDER BY id"
-        parameters = (feed.kb, last[1], feed.context)
-    return (
-        yield from rows(
-            f"SELECT seq, id, ciphertexts, data, record FROM vectors WHERE {where} LIMIT {_PAGE}",
-            *parameters,
-        )
-    )
-
-
 # Pieces of a change
 
 
@@ -377,37 +357,35 @@ def _add_rows(
     created = created or {}
     try:
         yield Repeated(
-            "INSERT INTO chunks (kb, id, context, created_at, key, name, "
-            "tag1, tag2, tag3, tag4, tag5, facets, meta, content) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunks (kb, id, seq, context, created_at, key, name, meta, checksum, "
+            "tag1, tag2, tag3, tag4, tag5, facets, content, content_checksum) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
-                    kb.no,
-                    chunk_id,
-                    context,
-                    created.get(chunk_id, moment),
-                    chunk.key,
-                    chunk.name,
+                    *(start := (kb.no, chunk_id, kb.seq, context, created.get(chunk_id, moment))),
+                    *(middle := (chunk.key, chunk.name, json.dumps(chunk.meta, ensure_ascii=False))),
+                    checksum(start + middle),
                     *tags_of(chunk.meta),
                     _facet_count(chunk.meta),
-                    json.dumps(chunk.meta, ensure_ascii=False),
                     chunk.content,
+                    checksum((kb.no, chunk_id, chunk.content)),
                 )
                 for chunk_id, chunk in zip(ids, chunks, strict=True)
             ),
         )
     except DuplicateError:
         raise ConflictError("key: another chunk of the knowledge base has this key") from None
-    yield from _add_facets(
-        kb.no, ((chunk_id, chunk.meta) for chunk_id, chunk in zip(ids, chunks, strict=True))
+    yield from add_facets(
+        ((kb.no, chunk_id, chunk.meta) for chunk_id, chunk in zip(ids, chunks, strict=True))
     )
     yield from _add_vectors(kb, context, ids, [chunk.vector for chunk in chunks])
 
 
-def _add_facets(kb: int, metas: Iterable[tuple[int, Meta]]) -> Steps[None]:
+def add_facets(metas: Iterable[tuple[int, int, Meta]]) -> Steps[None]:
+    """Note the facets of (knowledge base number, chunk id, metadata), to filter by."""
     yield Repeated(
         "INSERT INTO facets (kb, token, id) VALUES (?, ?, ?)",
-        ((kb, facet_token(token), chunk_id) for chunk_id, meta in metas for token in facets_of(meta)),
+        ((kb, facet_token(token), chunk_id) for kb, chunk_id, meta in metas for token in facets_of(meta)),
     )
 
 
@@ -417,11 +395,16 @@ def _facet_count(meta: Meta) -> int | None:
 
 def _add_vectors(kb: _Kb, context: int, ids: Sequence[int], vectors: Sequence[Ciphertexts]) -> Steps[None]:
     yield Repeated(
-        "INSERT INTO vectors (kb, id, context, seq, ciphertexts, data, record) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO vectors (kb, id, context, seq, ciphertexts, data, record, checksum) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (kb, id) DO UPDATE SET context = excluded.context, seq = excluded.seq, "
-        "ciphertexts = excluded.ciphertexts, data = excluded.data, record = excluded.record",
+        "ciphertexts = excluded.ciphertexts, data = excluded.data, record = excluded.record, "
+        "checksum = excluded.checksum",
         (
-            (kb.no, chunk_id, context, kb.seq, vector.count, vector.data, vector.record)
+            (
+                *(values := (kb.no, chunk_id, context, kb.seq, vector.count, vector.data, vector.record)),
+                checksum(values),
+            )
             for chunk_id, vector in zip(ids, vectors, strict=True)
         ),
     )
@@ -435,16 +418,23 @@ def _remove_rows(kb: int, ids: Sequence[int]) -> Steps[None]:
 
 def _remove_facets(kb: int, ids: Sequence[int]) -> Steps[None]:
     found = yield from rows(
-        "SELECT id, meta FROM chunks WHERE kb = ? AND facets > 0 AND id = ANY(?)", kb, list(ids)
+        "SELECT id, seq, context, created_at, key, name, meta, checksum FROM chunks "
+        "WHERE kb = ? AND id = ANY(?)",
+        kb,
+        list(ids),
     )
+    whole = [one for one in found if one[7] == checksum((kb, *tuple(one)[:7]))]
     yield Repeated(
         "DELETE FROM facets WHERE kb = ? AND token = ? AND id = ?",
-        (
-            (kb, facet_token(token), chunk_id)
-            for chunk_id, meta in found
-            for token in facets_of(json.loads(meta))
-        ),
+        ((kb, facet_token(token), one[0]) for one in whole for token in facets_of(json.loads(one[6]))),
     )
+    if len(whole) < len(found):  # which facets a damaged chunk had is not known: slow
+        kept = {one[0] for one in whole}
+        yield from rows(
+            "DELETE FROM facets WHERE kb = ? AND id = ANY(?)",
+            kb,
+            [one[0] for one in found if one[0] not in kept],
+        )
 
 
 def _moved(kb: int, context: int, ids: Sequence[int]) -> Steps[list[int]]:
@@ -458,27 +448,59 @@ def _moved(kb: int, context: int, ids: Sequence[int]) -> Steps[list[int]]:
 def _forget(kb: _Kb, ids: list[int]) -> Steps[None]:
     if ids:
         data = np.array(ids, dtype="<i8").tobytes()
-        yield from rows("INSERT INTO deletions (kb, seq, ids) VALUES (?, ?, ?)", kb.no, kb.seq, data)
+        yield from rows(
+            "INSERT INTO deletions (kb, seq, ids, checksum) VALUES (?, ?, ?, ?)",
+            kb.no,
+            kb.seq,
+            data,
+            checksum((kb.no, kb.seq, data)),
+        )
 
 
-def _patch_meta(kb: int, ids: Sequence[int], patch_of: Meta) -> Steps[None]:
-    found = yield from rows("SELECT id, meta FROM chunks WHERE kb = ? AND id = ANY(?)", kb, list(ids))
-    patched = [(chunk_id, merged(json.loads(meta), patch_of)) for chunk_id, meta in found]
-    if FACETS in patch_of:
-        yield from _remove_facets(kb, ids)
+def _rewrite(kb: _Kb, patches: Sequence[ChunkPatch], context: int | None = None) -> Steps[None]:
+    """Apply the patches to everything but contents; those with a vector move to `context`."""
+    by_id = {one.id: one for one in patches}
+    found = yield from rows(
+        "SELECT id, context, created_at, key, name, meta, checksum, seq FROM chunks "
+        "WHERE kb = ? AND id = ANY(?)",
+        kb.no,
+        list(by_id),
+    )
+    refaceted = [one.id for one in patches if one.meta is not None and FACETS in one.meta]
+    yield from _remove_facets(kb.no, refaceted)
+    changed = []
+    for chunk_id, old_context, created, key, old_name, old_meta, written, seq in found:
+        one = by_id[chunk_id]
+        if written != checksum((kb.no, chunk_id, seq, old_context, created, key, old_name, old_meta)):
+            raise DamagedError(f"database: chunk {chunk_id} is damaged; delete it, or replace all its fields")
+        meta = json.loads(old_meta) if one.meta is None else merged(json.loads(old_meta), one.meta)
+        changed.append(
+            (
+                chunk_id,
+                old_context if one.vector is None or context is None else context,
+                created,
+                key,
+                old_name if one.name is None else one.name,
+                meta,
+            )
+        )
     yield Repeated(
-        "UPDATE chunks SET tag1 = ?, tag2 = ?, tag3 = ?, tag4 = ?, tag5 = ?, facets = ?, meta = ? "
-        "WHERE kb = ? AND id = ?",
+        "UPDATE chunks SET seq = ?, context = ?, name = ?, meta = ?, checksum = ?, "
+        "tag1 = ?, tag2 = ?, tag3 = ?, tag4 = ?, tag5 = ?, facets = ? WHERE kb = ? AND id = ?",
         (
             (
+                kb.seq,
+                new_context,
+                name,
+                text := json.dumps(meta, ensure_ascii=False),
+                checksum((kb.no, chunk_id, kb.seq, new_context, created, key, name, text)),
                 *tags_of(meta),
                 _facet_count(meta),
-                json.dumps(meta, ensure_ascii=False),
-                kb,
+                kb.no,
                 chunk_id,
             )
-            for chunk_id, meta in patched
+            for chunk_id, new_context, created, key, name, meta in changed
         ),
     )
-    if FACETS in patch_of:
-        yield from _add_facets(kb, patched)
+    again = set(refaceted)
+    yield from add_facets((kb.no, one[0], one[5]) for one in changed if one[0] in again)

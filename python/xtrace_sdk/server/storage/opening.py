@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from xtrace_sdk.server.settings import Settings
-from xtrace_sdk.server.storage.base import Store
+from xtrace_sdk.server.storage.sql_store import SqlStore
 
 
-async def open_store(settings: Settings) -> Store:
+async def open_store(settings: Settings) -> SqlStore:
     """Open the database of the settings and bring it to the present format.
 
     Raises FormatError, UnavailableError, or ConfigurationError when the engine's driver is not installed.

@@ -75,7 +75,7 @@ _UNAVAILABLE: Final = (
 class PostgresStore(SqlStore):
     """`base.Store` over a database; made by `connect`."""
 
-    dialect: ClassVar = Dialect("strpos", indexed=200)
+    dialect: ClassVar = Dialect("strpos", indexed=200, numbered=("kbs", "contexts"))
 
     def __init__(self, pool: Any, callers: Any) -> None:
         self._pool = pool
@@ -136,7 +136,7 @@ class PostgresStore(SqlStore):
     async def _write(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._transaction("read_committed", lambda: call(*args, **kwargs))
 
-    async def _write_alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._transaction("serializable", lambda: call(*args, **kwargs))
 
     async def _read(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -187,7 +187,7 @@ class PostgresStore(SqlStore):
         raise base.UnavailableError(f"database: {_ATTEMPTS} attempts met with other transactions")
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncGenerator[_Snapshot]:
+    async def snapshot(self) -> AsyncGenerator[_Snapshot]:
         async with (
             _translated(),
             self._pool.acquire(timeout=_WAIT_SECONDS) as connection,
@@ -198,6 +198,10 @@ class PostgresStore(SqlStore):
     async def close(self) -> None:
         for pool in (self._pool, self._callers):
             await pool.close()
+
+    async def examine(self) -> list[str]:
+        """What PostgreSQL's own checksums cannot vouch for shows when the rows are read."""
+        return []
 
     async def check(self) -> dict[str, Any]:
         return {"engine": "postgresql", **await self._read(_size), **await self._read(admin_statements.check)}

@@ -5,18 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
-import numpy as np
-
 from xtrace_sdk.server.metadata import Meta
-from xtrace_sdk.server.storage import admin_statements, base, chunk_statements
+from xtrace_sdk.server.storage import admin_statements, base, change_statements, chunk_statements
 from xtrace_sdk.server.storage.statements import MAX_INTEGER, Dialect, Steps
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_NO_IDS = np.empty(0, np.int64)
 
 
 class Snapshot(Protocol):
@@ -38,11 +35,15 @@ class SqlStore(ABC):
     async def check(self) -> dict[str, Any]: ...
 
     @abstractmethod
+    async def examine(self) -> list[str]:
+        """What the engine finds wrong with its own structures, a line each."""
+
+    @abstractmethod
     async def _write(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """A change that locks first what it will change."""
 
     @abstractmethod
-    async def _write_alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """A change as if no other went on at the same time."""
 
     @abstractmethod
@@ -60,7 +61,7 @@ class SqlStore(ABC):
         """A read whose length the caller decides: ends with TooSlowError when it takes too long."""
 
     @abstractmethod
-    def _snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Several reads from one state, on a connection of their own: a slow reader blocks nobody."""
 
     # Organisations and keys
@@ -69,7 +70,7 @@ class SqlStore(ABC):
         return await self._read(admin_statements.has_org)
 
     async def create_org(self, org_id: str, keys: Sequence[base.Key], *, first: bool = True) -> bool:
-        return await self._write_alone(admin_statements.create_org, org_id, keys, first)
+        return await self.alone(admin_statements.create_org, org_id, keys, first)
 
     async def find_key(self, key_hash: str) -> base.Key | None:
         return await self._look_up(admin_statements.find_key, key_hash)
@@ -78,13 +79,13 @@ class SqlStore(ABC):
         await self._write(admin_statements.touch_key, key_hash)
 
     async def create_key(self, key: base.Key) -> base.Key:
-        return await self._write_alone(admin_statements.create_key, key)
+        return await self.alone(admin_statements.create_key, key)
 
     async def list_keys(self, org_id: str) -> list[base.Key]:
         return await self._read(admin_statements.list_keys, org_id)
 
     async def revoke_key(self, org_id: str, key_hash: str) -> None:
-        await self._write_alone(admin_statements.revoke_key, org_id, key_hash)
+        await self.alone(admin_statements.revoke_key, org_id, key_hash)
 
     async def permissions(self, org_id: str, key_hash: str) -> list[base.Permission]:
         return await self._read(admin_statements.permissions, org_id, key_hash)
@@ -92,7 +93,7 @@ class SqlStore(ABC):
     async def set_permission(
         self, org_id: str, key_hash: str, kb_id: str, permission: int
     ) -> base.Permission:
-        return await self._write_alone(admin_statements.set_permission, org_id, key_hash, kb_id, permission)
+        return await self.alone(admin_statements.set_permission, org_id, key_hash, kb_id, permission)
 
     async def access(self, org_id: str, key_hash: str, kb_id: str) -> base.Access:
         return await self._look_up(admin_statements.access, org_id, key_hash, kb_id)
@@ -119,7 +120,7 @@ class SqlStore(ABC):
     async def store_context(
         self, org_id: str, context_id: str, data: Meta, public: str, parsed: base.PublicContext
     ) -> None:
-        await self._write_alone(admin_statements.store_context, org_id, context_id, data, public, parsed)
+        await self.alone(admin_statements.store_context, org_id, context_id, data, public, parsed)
 
     async def get_context(self, org_id: str, context_id: str) -> str:
         return await self._read(admin_statements.get_context, org_id, context_id)
@@ -131,7 +132,7 @@ class SqlStore(ABC):
         return await self._read(admin_statements.list_contexts, org_id)
 
     async def delete_context(self, org_id: str, context_id: str) -> None:
-        await self._write_alone(admin_statements.delete_context, org_id, context_id)
+        await self.alone(admin_statements.delete_context, org_id, context_id)
 
     async def bind(self, org_id: str, kb_id: str, context_id: str) -> None:
         await self._write(admin_statements.bind, org_id, kb_id, context_id)
@@ -205,11 +206,15 @@ class SqlStore(ABC):
     async def changes(
         self, org_id: str, kb_id: str, context_id: str, since: int
     ) -> AsyncIterator[base.Change]:
-        async with self._snapshot() as state:
-            feed, first = await state.run(chunk_statements.begin_changes, org_id, kb_id, context_id, since)
+        async with self.snapshot() as state:
+            feed, first = await state.run(change_statements.begin_changes, org_id, kb_id, context_id, since)
             yield first
             last = (since, MAX_INTEGER if since else -1)
-            while page := await state.run(chunk_statements.more_changes, feed, last):
-                last = (page[-1][0], page[-1][1])
-                vectors = [base.Ciphertexts(*vector) for _, _, *vector in page]
-                yield base.Change(first.sequence, _NO_IDS, [row[1] for row in page], vectors)
+            while page := await state.run(change_statements.more_changes, feed, last):
+                last, change = page
+                yield replace(change, sequence=first.sequence)
+
+    async def feed(
+        self, org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
+    ) -> base.FeedPage:
+        return await self._read(change_statements.feed, org_id, kb_id, context_id, since, after, limit)

@@ -15,11 +15,14 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from xtrace_sdk.server.storage import admin_statements, base
+from xtrace_sdk.server.storage.backup import new_file
+from xtrace_sdk.server.storage.checksums import checksum
+from xtrace_sdk.server.storage.filter_statements import facet_token
 from xtrace_sdk.server.storage.migrations import missing
 from xtrace_sdk.server.storage.sql_store import SqlStore
 from xtrace_sdk.server.storage.statements import (
@@ -30,6 +33,7 @@ from xtrace_sdk.server.storage.statements import (
     Statement,
     Steps,
     for_sqlite,
+    rows,
     the_row,
 )
 
@@ -39,6 +43,7 @@ T = TypeVar("T")
 _READERS = 4
 _BUSY_SECONDS = 10.0
 _SEARCH_SECONDS = 10.0
+_COPIED_PAGES = 1000  # between which writers get their turn
 _STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's machine: some milliseconds
 _in_memory = itertools.count()
 
@@ -78,6 +83,8 @@ class SqliteStore(SqlStore):
         )
         if not self._in_memory:
             connection.execute("PRAGMA journal_mode = WAL")
+        # What damage made of a text must reach the comparison with its checksum.
+        connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16384")
@@ -90,7 +97,7 @@ class SqliteStore(SqlStore):
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
 
-    async def _write_alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def alone(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._write(call, *args, **kwargs)
 
     async def _read(self, call: Callable[P, Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -113,7 +120,7 @@ class SqliteStore(SqlStore):
         return await self._readers.run(bounded)
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncGenerator[_Snapshot]:
+    async def snapshot(self) -> AsyncGenerator[_Snapshot]:
         loop = asyncio.get_running_loop()
         threads = self._readers.threads
         state = await loop.run_in_executor(threads, _Snapshot, self._connect, threads)
@@ -127,6 +134,28 @@ class SqliteStore(SqlStore):
         await self._readers.close()
         await self._callers.close()
         self._writer_connection.close()
+
+    async def examine(self) -> list[str]:
+        try:
+            found = await self._read(rows, "PRAGMA integrity_check(1000)")
+        except base.UnavailableError as error:
+            return [str(error)]
+        return [f"sqlite: {line}" for (text,) in found for line in str(text).splitlines() if line != "ok"]
+
+    async def copy(self, path: Path) -> None:
+        """A copy of the present state as a database file of its own, examined; others go on working.
+
+        Raises FileExistsError when there is a file, UnavailableError when the copy is not whole.
+        """
+
+        def copied(source: sqlite3.Connection) -> None:
+            with new_file(path) as temporary, closing(sqlite3.connect(temporary)) as target:
+                source.backup(target, pages=_COPIED_PAGES)
+                if target.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
+                    raise base.DamagedError("database: the copy is damaged; see xtrace verify")
+                target.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+
+        await self._readers.run(copied)
 
     async def check(self) -> dict[str, Any]:
         return {"engine": "sqlite", **await self._read(_size), **await self._read(admin_statements.check)}
@@ -241,6 +270,8 @@ def _translated() -> Iterator[None]:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
+    connection.create_function("checksum", -1, lambda *values: checksum(values), deterministic=True)
+    connection.create_function("facet_token", 1, facet_token, deterministic=True)
     with _transaction(connection, "BEGIN IMMEDIATE"):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations "

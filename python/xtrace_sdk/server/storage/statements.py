@@ -51,11 +51,13 @@ class Dialect:
     """Where the engines differ in what a filter needs.
 
     `position` is the function that finds a text in a text. An index on tags holds their first `indexed`
-    characters, None means all of them.
+    characters, None means all of them. `numbered` are tables whose counters do not follow rows that bring
+    their own number.
     """
 
     position: str
     indexed: int | None = None
+    numbered: tuple[str, ...] = ()
 
 
 def rows(sql: str, *parameters: Parameter | Sequence[str] | Sequence[int]) -> Steps[Sequence[Row]]:

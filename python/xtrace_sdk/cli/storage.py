@@ -1,0 +1,113 @@
+"""``xtrace verify``, ``xtrace backup`` and ``xtrace restore``: the database, while the server runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from xtrace_sdk.cli.console import USAGE, command, fail
+
+if TYPE_CHECKING:
+    from xtrace_sdk.server.storage.sql_store import SqlStore
+
+T = TypeVar("T")
+
+_Data = Annotated[Path, typer.Option(metavar="DIR", help="The server's folder.")]
+_Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="XTRACE_DATABASE_URL", metavar="URL", help="postgresql://..., if the data are there."
+    ),
+]
+_DATA = Path("xtrace-data")
+
+
+@command
+def verify(data: _Data = _DATA, database_url: _Url = None) -> None:
+    """Read everything that the server stores and name what is damaged; then status 1."""
+    from xtrace_sdk.server.storage.integrity import verify as examine
+
+    report = _with_store(examine, data, database_url)
+    for line in report.damage:
+        print(line)
+    print(f"{report.rows:,} rows read, {len(report.damage):,} faults")
+    if report.damage:
+        raise typer.Exit(1)
+
+
+@command
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.")],
+    data: _Data = _DATA,
+    database_url: _Url = None,
+    sqlite: Annotated[
+        bool, typer.Option("--sqlite", help="Copy the SQLite file instead: larger, ready to be served.")
+    ] = False,
+) -> None:
+    """Write one state of the server's data to a file, while the server goes on working."""
+    from xtrace_sdk.server.storage.backup import backup as write
+    from xtrace_sdk.server.storage.sqlite import SqliteStore
+
+    if sqlite:
+
+        async def copy(store: SqlStore) -> None:
+            if not isinstance(store, SqliteStore):
+                fail("--sqlite: the data are not in SQLite", code=USAGE)
+            await store.copy(file)
+
+        _with_store(copy, data, database_url)
+        print(f"copied to {file}")
+        return
+    rows, damaged = _with_store(lambda store: write(store, file), data, database_url)
+    print(f"{rows:,} rows written to {file}")
+    if damaged:
+        fail(f"{damaged:,} of them are damaged, and as damaged in the backup: see xtrace verify")
+
+
+@command
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by xtrace backup, of any engine.")],
+    data: _Data = _DATA,
+    database_url: _Url = None,
+) -> None:
+    """Fill an empty database from a backup: all of it, or nothing if the file is not whole."""
+    from xtrace_sdk.server.storage.backup import restore as read
+
+    rows = _with_store(lambda store: read(store, file), data, database_url, new=True)
+    print(f"{rows:,} rows restored")
+
+
+def _with_store(
+    call: Callable[[SqlStore], Coroutine[Any, Any, T]],
+    data: Path,
+    database_url: str | None,
+    new: bool = False,
+) -> T:
+    from xtrace_sdk.server.settings import Settings
+    from xtrace_sdk.server.storage.base import StoreError
+    from xtrace_sdk.server.storage.opening import open_store
+
+    settings = Settings(data=data, database_url=database_url)
+    if database_url is None:
+        if new:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not settings.database.is_file():
+            fail(f"data: no database in {data}", code=USAGE)
+
+    async def run() -> T:
+        store = await open_store(settings)
+        try:
+            return await call(store)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(run())
+    except StoreError as error:
+        fail(str(error))
+    except FileExistsError:
+        fail("FILE: exists already", code=USAGE)
