@@ -10,24 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from xtrace_sdk.cli.console import USAGE, command, fail
+from xtrace_sdk.cli.serve import DATA, Data, DatabaseUrl
 
 if TYPE_CHECKING:
     from xtrace_sdk.server.storage.sql_store import SqlStore
 
 T = TypeVar("T")
 
-_Data = Annotated[Path, typer.Option(metavar="DIR", help="The server's folder.")]
-_Url = Annotated[
-    str | None,
-    typer.Option(
-        envvar="XTRACE_DATABASE_URL", metavar="URL", help="postgresql://..., if the data are there."
-    ),
-]
-_DATA = Path("xtrace-data")
-
 
 @command
-def verify(data: _Data = _DATA, database_url: _Url = None) -> None:
+def verify(data: Data = DATA, database_url: DatabaseUrl = None) -> None:
     """Read everything that the server stores and name what is damaged; then status 1."""
     from xtrace_sdk.server.storage.integrity import verify as examine
 
@@ -42,8 +34,8 @@ def verify(data: _Data = _DATA, database_url: _Url = None) -> None:
 @command
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.")],
-    data: _Data = _DATA,
-    database_url: _Url = None,
+    data: Data = DATA,
+    database_url: DatabaseUrl = None,
     sqlite: Annotated[
         bool, typer.Option("--sqlite", help="Copy the SQLite file instead: larger, ready to be served.")
     ] = False,
@@ -71,8 +63,8 @@ def backup(
 @command
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Written by xtrace backup, of any engine.")],
-    data: _Data = _DATA,
-    database_url: _Url = None,
+    data: Data = DATA,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Fill an empty database from a backup: all of it, or nothing if the file is not whole."""
     from xtrace_sdk.server.storage.backup import restore as read
