@@ -290,6 +290,28 @@ void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std:
   }
 }
 
+void to_digits(Limb* digits, std::size_t n, unsigned bits, const Limb* a, std::size_t limbs,
+               std::size_t at) noexcept {
+  const Limb mask = (Limb{1} << bits) - 1;
+  for (std::size_t i = 0; i < n; ++i, at += bits) {
+    const std::size_t limb = at / 64, shift = at % 64;
+    Limb value = limb < limbs ? a[limb] >> shift : 0;
+    if (shift + bits > 64 && limb + 1 < limbs) value |= a[limb + 1] << (64 - shift);
+    digits[i] = value & mask;
+  }
+}
+
+void from_digits(Limb* r, std::size_t limbs, const Limb* digits, std::size_t n, unsigned bits) noexcept {
+  DoubleLimb waiting = 0;
+  std::size_t have = 0, taken = 0;
+  for (std::size_t i = 0; i < limbs; ++i) {
+    for (; have < 64 && taken < n; have += bits) waiting |= DoubleLimb{digits[taken++]} << have;
+    r[i] = static_cast<Limb>(waiting);
+    waiting >>= 64;
+    have = have < 64 ? 0 : have - 64;
+  }
+}
+
 int compare_vartime(const Limb* a, const Limb* b, std::size_t n) noexcept { return mpn_cmp(in(a), in(b), size(n)); }
 
 }  // namespace mpn

@@ -33,68 +33,122 @@ unsigned window(const Limb* x, std::size_t limbs, std::size_t at, unsigned count
 // --- Server's product ---------------------------------------------------------------------------------------------
 
 struct PublicModulus {
+  static constexpr std::size_t kMaxDigits = (64 * kMaxCipherLimbs + 1 + 58) / 59;
+
   std::size_t limbs, width;
   Limb n[kMaxCipherLimbs];
   Limb negative_inverse;
+  // The same in digits, with a bit to spare.
+  unsigned bits;
+  std::size_t digits;
+  Limb mask;
+  Limb n_digits[kMaxDigits];
 
   PublicModulus(const Integer& modulus, std::size_t width_in) : limbs(modulus.limbs()), width(width_in) {
     modulus.to_limbs(n, limbs);
     negative_inverse = xvec::negative_inverse(n[0]);
+    bits = 60;
+    digits = (modulus.bits() + bits) / bits;
+    if (digits + 4 > std::size_t{1} << (128 - 2 * bits)) {
+      --bits;
+      digits = (modulus.bits() + bits) / bits;
+    }
+    digits = std::max<std::size_t>(digits, 2);
+    mask = (Limb{1} << bits) - 1;
+    modulus.to_digits(n_digits, digits, bits);
   }
 };
 
-// in * query = sum of in_j * (query * 2^(64 j)): rows T_j = query * 2^(64 j) * 2^128 mod N are fixed per query, and
-// two Montgomery limbs take 2^128 off the sum again. Half the limb products of a general modular product.
+// in * query = sum of c_j (query * B^j) for the digits c_j of `in`, B = 2^bits: rows T_j = query * B^j * B^2 mod N are
+// fixed per query, and two Montgomery digits take B^2 off again. Digits are paired after Winograd,
+//     c_0 t_0 + c_1 t_1 = (c_0 + t_1) (c_1 + t_0) - c_0 c_1 - t_0 t_1,
+// so that a product modulo N takes a quarter of the multiplications of a general one. Columns are exact modulo 2^128
+// on the way and below it in the end, which bounds `bits`.
 class PortableProduct final : public Product {
  public:
-  PortableProduct(const PublicModulus& modulus, const Integer& query) : m_(modulus), rows_(m_.limbs * m_.limbs) {
-    const Integer n = Integer::from_limbs(m_.n, m_.limbs);
-    const std::size_t last = m_.limbs - 1;
-    (((query % n) << (64 * last + 128)) % n).to_limbs(row(last), m_.limbs);
-    // T_(j-1) = T_j / 2^64 mod N, exactly by one Montgomery limb.
-    for (std::size_t j = last; j > 0; --j) {
-      Limb t[kMaxCipherLimbs + 1];
-      std::memcpy(t, row(j), m_.limbs * sizeof(Limb));
-      t[m_.limbs] = mpn::add_multiple(t, m_.n, m_.limbs, t[0] * m_.negative_inverse);
-      store_reduced(row(j - 1), t + 1, 0);
+  PortableProduct(const PublicModulus& modulus, const Integer& query)
+      : m_(modulus), pairs_(m_.digits / 2), columns_(m_.digits * 2 * pairs_), last_(m_.digits), offsets_(m_.digits) {
+    const std::size_t n = m_.digits;
+    const Integer modulus_value = Integer::from_limbs(m_.n, m_.limbs);
+    std::vector<Limb> row(n);
+    (((query % modulus_value) << (m_.bits * (n + 1))) % modulus_value).to_digits(row.data(), n, m_.bits);
+    for (std::size_t j = n; j-- > 0;) {
+      for (std::size_t k = 0; k < n; ++k) {
+        (j == 2 * pairs_ ? last_[k] : columns_[2 * (k * pairs_ + j / 2) + (1 - j % 2)]) = row[k];
+      }
+      // T_(j-1) = T_j / B mod N, exactly, and below N (1 + 2 / B).
+      const Limb quotient = row[0] * m_.negative_inverse & m_.mask;
+      DoubleLimb sum = row[0] + DoubleLimb{quotient} * m_.n_digits[0];
+      for (std::size_t k = 1; k < n; ++k) {
+        sum = (sum >> m_.bits) + row[k] + DoubleLimb{quotient} * m_.n_digits[k];
+        row[k - 1] = static_cast<Limb>(sum) & m_.mask;
+      }
+      row[n - 1] = static_cast<Limb>(sum >> m_.bits);
+    }
+    for (std::size_t k = 0; k < n; ++k) {
+      const Limb* t = columns_.data() + 2 * k * pairs_;
+      for (std::size_t i = 0; i < pairs_; ++i) offsets_[k] += DoubleLimb{t[2 * i]} * t[2 * i + 1];
     }
   }
 
   void run(const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept override {
-    const std::size_t limbs = m_.limbs;
-    Limb c[kMaxCipherLimbs], x[kMaxCipherLimbs + 3], r[kMaxCipherLimbs];
-    for (std::size_t i = 0; i < count; ++i, in += stride, out += stride) {
-      read_limbs(c, limbs, in, m_.width);
-      x[limbs] = mpn::multiply_by_limb(x, row(0), limbs, c[0]);
-      x[limbs + 1] = x[limbs + 2] = 0;
-      for (std::size_t j = 1; j < limbs; ++j) {
-        mpn::add_limb(x + limbs, 2, mpn::add_multiple(x, row(j), limbs, c[j]));
+    const std::size_t limbs = m_.limbs, n = m_.digits;
+    Limb plain[kMaxCipherLimbs + 1], r[kMaxCipherLimbs], c[PublicModulus::kMaxDigits + 1];
+    for (std::size_t item = 0; item < count; ++item, in += stride, out += stride) {
+      read_limbs(plain, limbs, in, m_.width);
+      mpn::to_digits(c, n, m_.bits, plain, limbs, 0);
+      const Limb alone = n % 2 == 0 ? 0 : c[n - 1];
+      DoubleLimb shared = 0;
+      for (std::size_t i = 0; i < pairs_; ++i) shared += DoubleLimb{c[2 * i]} * c[2 * i + 1];
+
+      // Column k goes to digit k - 2 of the result.
+      Limb quotient[2] = {0, 0}, result[PublicModulus::kMaxDigits];
+      DoubleLimb sum = 0;
+      for (std::size_t k = 0; k < n; ++k) {
+        sum += column(k, c) + DoubleLimb{alone} * last_[k] - shared - offsets_[k];
+        if (k > 0) sum += DoubleLimb{quotient[0]} * m_.n_digits[k];
+        if (k > 1) sum += DoubleLimb{quotient[1]} * m_.n_digits[k - 1];
+        if (k < 2) {
+          quotient[k] = static_cast<Limb>(sum) * m_.negative_inverse & m_.mask;
+          sum += DoubleLimb{quotient[k]} * m_.n_digits[0];
+        } else {
+          result[k - 2] = static_cast<Limb>(sum) & m_.mask;
+        }
+        sum >>= m_.bits;
       }
-      for (std::size_t j = 0; j < 2; ++j) {
-        const Limb carry = mpn::add_multiple(x + j, m_.n, limbs, x[j] * m_.negative_inverse);
-        mpn::add_limb(x + j + limbs, 3 - j, carry);
+      sum += DoubleLimb{quotient[1]} * m_.n_digits[n - 1];
+      result[n - 2] = static_cast<Limb>(sum) & m_.mask;
+      result[n - 1] = static_cast<Limb>(sum >> m_.bits);
+      // The result is below N (1 + digits / B).
+      mpn::from_digits(plain, limbs + 1, result, n, m_.bits);
+      if (plain[limbs] != 0 || mpn::compare_vartime(plain, m_.n, limbs) >= 0) {
+        mpn::subtract(r, plain, m_.n, limbs);
+        std::memcpy(out, r, m_.width);
+      } else {
+        std::memcpy(out, plain, m_.width);
       }
-      // x / 2^128 < N (1 + limbs / 2^64)
-      store_reduced(r, x + 2, x[limbs + 2]);
-      std::memcpy(out, r, m_.width);
     }
   }
 
  private:
-  Limb* row(std::size_t j) noexcept { return rows_.data() + j * m_.limbs; }
-  const Limb* row(std::size_t j) const noexcept { return rows_.data() + j * m_.limbs; }
-
-  // r = t mod N for t + top * 2^(64 limbs) < 2 N
-  void store_reduced(Limb* r, const Limb* t, Limb top) const noexcept {
-    if (top != 0 || mpn::compare_vartime(t, m_.n, m_.limbs) >= 0) {
-      mpn::subtract(r, t, m_.n, m_.limbs);
-    } else {
-      std::memcpy(r, t, m_.limbs * sizeof(Limb));
+  // Sum of the products of pairs of column k.
+  DoubleLimb column(std::size_t k, const Limb* c) const noexcept {
+    const Limb* t = columns_.data() + 2 * k * pairs_;
+    DoubleLimb even = 0, odd = 0;
+    std::size_t i = 0;
+    for (; i + 2 <= pairs_; i += 2) {
+      even += DoubleLimb{c[2 * i] + t[2 * i]} * (c[2 * i + 1] + t[2 * i + 1]);
+      odd += DoubleLimb{c[2 * i + 2] + t[2 * i + 2]} * (c[2 * i + 3] + t[2 * i + 3]);
     }
+    if (i < pairs_) even += DoubleLimb{c[2 * i] + t[2 * i]} * (c[2 * i + 1] + t[2 * i + 1]);
+    return even + odd;
   }
 
   PublicModulus m_;
-  std::vector<Limb> rows_;
+  std::size_t pairs_;
+  std::vector<Limb> columns_;        // [column][pair]: the digits of rows 2i + 1 and 2i
+  std::vector<Limb> last_;           // of the row without a partner, if the number of digits is odd
+  std::vector<DoubleLimb> offsets_;  // sums of the products of a column's pairs
 };
 
 class PortableProductModulus final : public ProductModulus {

@@ -36,10 +36,16 @@ Limb subtract_if(bool condition, Limb* r, const Limb* b, std::size_t n) noexcept
 Limb add_signed(Limb* r, std::size_t n, Limb value) noexcept;
 // r = table[which], by reading all `entries` entries of n limbs each.
 void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std::size_t which) noexcept;
+// digits[0..n) = bits [at, at + n bits) of a[0..limbs), in digits of `bits` bits, 0 < bits < 64.
+void to_digits(Limb* digits, std::size_t n, unsigned bits, const Limb* a, std::size_t limbs, std::size_t at) noexcept;
+// r[0..limbs) = the number of n digits, each below 2^bits; what does not fit is dropped.
+void from_digits(Limb* r, std::size_t limbs, const Limb* digits, std::size_t n, unsigned bits) noexcept;
 // -1, 0, 1 for a < b, a == b, a > b.
 int compare_vartime(const Limb* a, const Limb* b, std::size_t n) noexcept;
 
 }  // namespace mpn
+
+__extension__ typedef unsigned __int128 DoubleLimb;
 
 // -x^-1 mod 2^64 for odd x: Newton's iteration doubles the number of correct bits, 5 from the start value.
 constexpr Limb negative_inverse(Limb x) noexcept {

@@ -7,7 +7,7 @@ namespace xvec {
 
 namespace {
 
-__extension__ typedef unsigned __int128 Column;
+using Column = DoubleLimb;
 
 // The sizes of usual keys are compiled with all loops unrolled; any other size runs by loops.
 template <std::size_t kLimbs, unsigned kBits>
@@ -183,26 +183,13 @@ Integer PAdic::radix(unsigned power) const {
 }
 
 void PAdic::unpack(Limb* digit, const Limb* plain, std::size_t limbs, std::size_t at) const noexcept {
-  const Limb mask = (Limb{1} << size_.bits) - 1;
-  for (std::size_t i = 0; i < size_.n; ++i, at += size_.bits) {
-    const std::size_t limb = at / 64, shift = at % 64;
-    Limb value = limb < limbs ? plain[limb] >> shift : 0;
-    if (shift + size_.bits > 64 && limb + 1 < limbs) value |= plain[limb + 1] << (64 - shift);
-    digit[i] = value & mask;
-  }
+  mpn::to_digits(digit, size_.n, size_.bits, plain, limbs, at);
 }
 
 bool PAdic::pack(Limb* plain, const Limb* digit, Scratch& scratch) const noexcept {
   const std::size_t limbs = plain_limbs_ + 1;
   Limb *value = scratch.plain[0], *difference = scratch.plain[1];
-  Column waiting = 0;
-  std::size_t have = 0, taken = 0;
-  for (std::size_t i = 0; i < limbs; ++i) {
-    for (; have < 64 && taken < size_.n; have += size_.bits) waiting |= Column{digit[taken++]} << have;
-    value[i] = static_cast<Limb>(waiting);
-    waiting >>= 64;
-    have = have < 64 ? 0 : have - 64;
-  }
+  mpn::from_digits(value, limbs, digit, size_.n, size_.bits);
   const Limb borrow = mpn::subtract(difference, value, plain_p_, limbs);
   for (std::size_t i = 0; i < plain_limbs_; ++i) {
     plain[i] = difference[i] ^ ((difference[i] ^ value[i]) & (0 - borrow));

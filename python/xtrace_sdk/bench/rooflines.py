@@ -39,7 +39,8 @@ ROOFLINES = {
     ("ifma", "product"): Roofline(7052 / 8, "madd52_per_cycle"),
     ("ifma", "decode"): Roofline(_IFMA_DECODE / 8, "madd52_per_cycle"),
     ("ifma", "encrypt"): Roofline(_IFMA_ENCRYPT / 8, "madd52_per_cycle"),
-    ("portable", "product"): Roofline(64 * 64 + 2 * 65, "multiply64_per_cycle"),
+    # 69 digits, paired by Winograd, and the two Montgomery digits.
+    ("portable", "product"): Roofline(69 * (34 + 1) + 34 + 2 * 70, "multiply64_per_cycle"),
     ("portable", "decode"): Roofline(_PORTABLE_DECODE, "multiply64_per_cycle"),
     ("portable", "encrypt"): Roofline(_PORTABLE_ENCRYPT, "multiply64_per_cycle"),
 }
