@@ -54,7 +54,7 @@ _LINES = (
     ("first", "search: to the first distance", "s", _LINEAR),
     ("last", "search: to the last distance", "s", _LINEAR),
     ("last_cpu", "the client's CPU time for it", "s", _LINEAR),
-    ("answer", "of it until the answer is there", "s", _LINEAR),
+    ("answer", "of it until there is something to decode", "s", _LINEAR),
     ("decode", "of it decoding", "s", _LINEAR),
     ("retrieve", f"search and the {_K} nearest texts", "s", _LINEAR),
     ("search_client", "client's memory while searching", "MiB", _LINEAR),

@@ -92,13 +92,16 @@ class Client:
         if OURS:
             encrypted = homomorphic.encrypt_to_array(query[None])[0]
             sent = time.perf_counter()
-            ids, rows = await self.integration.compute_hamming_distances_array(
-                encrypted, self.context.id, self.kb_id
-            )
-            answered = time.perf_counter()
-            distances = homomorphic.decode_from_array(
-                rows, progress=lambda done, _total: first.append(time.perf_counter()) if done else None
-            )
+            parts: list[tuple[np.ndarray, np.ndarray]] = []
+            blocks = self.integration.compute_hamming_distances_blocks(encrypted, self.context.id, self.kb_id)
+            answered, decoding = 0.0, 0.0
+            async for ids, rows, _records in blocks:
+                begun = time.perf_counter()
+                answered = answered or begun
+                parts.append((ids, await asyncio.to_thread(homomorphic.decode_from_array, rows)))
+                first.append(time.perf_counter())
+                decoding += first[-1] - begun
+            ids, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
         else:
             encrypted = homomorphic.encrypt_vec_one(query.tolist())
             sent = time.perf_counter()
@@ -109,6 +112,7 @@ class Client:
             first.append(time.perf_counter())
             rest = homomorphic.decode_hamming_client_batch([cipher for _id, cipher in pairs[1:]])
             distances = np.array(one + rest)
+            decoding = time.perf_counter() - answered
         done, cpu, memory = time.perf_counter(), time.process_time() - cpu, self.peak()
         expected = (self.bits != query).sum(axis=1)
         if ids.tolist() != list(range(1, len(expected) + 1)) or (distances != expected).any():
@@ -118,7 +122,7 @@ class Client:
             "answer": answered - sent,
             "first": first[0] - began,
             "last": done - began,
-            "decode": done - answered,
+            "decode": decoding,
             "last_cpu": cpu,
             "checked": len(expected),
             "memory": memory,
