@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk import wire
+from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import ConfigurationError, InputError
 
 _LONGEST_QUERY: Final = 6000  # characters of ids in one address: with the rest it stays below 8190
@@ -25,8 +26,10 @@ def checked_id(value: Any, name: str) -> str:
     return value
 
 
-def header_value(value: str, name: str) -> str:
+def header_value(value: Any, name: str) -> str:
     """The key, if it can travel in a header."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: expected a text, got {type(value).__name__}")
     if not (value.isascii() and value.isprintable()) or value != value.strip():
         raise ConfigurationError(f"{name}: has characters that an HTTP header cannot carry")
     return value
@@ -36,7 +39,7 @@ def id_groups(chunk_ids: Sequence[int]) -> list[list[tuple[str, str]]]:
     """Chunk ids as query fields, in groups that fit into an address."""
     groups: list[list[tuple[str, str]]] = []
     room = 0
-    for position, chunk_id in enumerate(chunk_ids):
+    for position, chunk_id in enumerate(listed(chunk_ids, "chunk_ids")):
         if not _is_integer(chunk_id):
             raise InputError(f"chunk_ids[{position}]: expected an integer, got {chunk_id!r}")
         text = str(chunk_id)
@@ -49,6 +52,15 @@ def id_groups(chunk_ids: Sequence[int]) -> list[list[tuple[str, str]]]:
     return groups
 
 
+def projected(projection: Sequence[str] | None) -> list[str]:
+    """The names of fields, none for all."""
+    names = [] if projection is None else listed(projection, "projection")
+    for position, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(f"projection[{position}]: expected the name of a field, got {name!r}")
+    return names
+
+
 def hamming_request(
     rows: NDArray[np.uint8],
     context_id: str,
@@ -58,6 +70,8 @@ def hamming_request(
     accept: str,
 ) -> tuple[Json, dict[str, str], tuple[int, int] | None]:
     """A request for distances: (body, headers, the first and the last id that may come back)."""
+    if not isinstance(rows, np.ndarray):
+        raise InputError(f"query: expected an array, got {type(rows).__name__}")
     if rows.dtype != np.uint8 or rows.ndim != 2:
         raise InputError(f"query: expected uint8 (chunks, width), got {rows.dtype} {rows.shape}")
     body: Json = {"kb_id": kb_id, "query": wire.encode_rows(rows[None])[0], "context_id": context_id}

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index as integer
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk import wire
+from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.integrations.errors import MissingFieldError, WrongTypeError
 from xtrace_sdk.records import LONGEST
@@ -79,18 +81,21 @@ def ciphertext_rows(index: Index, name: str = "index") -> NDArray[np.uint8]:
     InputError naming the first row that is not a list of unsigned integers or has another length.
     """
     rows = index.rows if isinstance(index, ArrayIndex) else index
-    if isinstance(rows, np.ndarray):
+    if isinstance(rows, np.ndarray) and rows.dtype != object:
         if rows.dtype != np.uint8 or rows.ndim != 3:
             raise InputError(f"{name}: expected uint8 (N, chunks, width), got {rows.dtype} {rows.shape}")
         return rows
     integers: list[int] = []
-    chunks = len(rows[0]) if len(rows) else 1
+    rows = [listed(row, f"{name}[{number}]") for number, row in enumerate(listed(rows, name))]
+    chunks = len(rows[0]) if rows else 1
+    if not chunks:
+        raise InputError(f"{name}[0]: expected at least one ciphertext")
     for number, row in enumerate(rows):
         if len(row) != chunks:
             raise InputError(f"{name}[{number}]: {len(row)} ciphertexts, the rows before have {chunks}")
         try:
-            integers.extend(map(int, row))
-        except (TypeError, ValueError):
+            integers.extend(int(integer(value)) for value in row)  # gmpy2's become Python's
+        except TypeError:
             raise InputError(f"{name}[{number}]: expected integers") from None
         if any(value < 0 for value in integers[-chunks:]):
             raise InputError(f"{name}[{number}]: a ciphertext is negative")
@@ -138,6 +143,8 @@ def batches(
 
 
 def _record(chunk: Mapping[str, Any], number: int, update: bool) -> dict[str, Any]:
+    if not isinstance(chunk, Mapping):
+        raise WrongTypeError(f"db[{number}]: expected a dict, got {type(chunk).__name__}")
     content = chunk.get("chunk_content")
     if not isinstance(content, bytes):
         raise WrongTypeError(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from xtrace_sdk import wire
 from xtrace_sdk.addresses import base_url
+from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import InputError, KeyMismatchError
 from xtrace_sdk.integrations import distances
 from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
@@ -35,6 +36,7 @@ from xtrace_sdk.integrations.arguments import (
     hamming_request,
     header_value,
     id_groups,
+    projected,
 )
 from xtrace_sdk.integrations.errors import (
     MissingAdminKeyError,
@@ -138,7 +140,10 @@ class XTraceIntegration:
 
         The items of ``index`` and ``record``, where there is one, are bytes.
         """
-        fields = [("kb_id", checked_id(kb_id, "kb_id")), *(("projection", name) for name in projection or ())]
+        fields = [
+            ("kb_id", checked_id(kb_id, "kb_id")),
+            *(("projection", name) for name in projected(projection)),
+        ]
         jobs = (partial(self._fetch, ids, fields) for ids in id_groups(chunk_ids))
         return [chunk for group in await in_order(jobs, _CONCURRENT_REQUESTS) for chunk in group]
 
@@ -178,6 +183,7 @@ class XTraceIntegration:
 
         Raises InputError when lengths differ, WrongTypeError when a ``chunk_content`` is not bytes.
         """
+        db = listed(db, "db")
         record = UploadReport() if report is None else report
         rows = ciphertext_rows(index)
 
@@ -221,7 +227,8 @@ class XTraceIntegration:
 
         Raises MissingFieldError when a chunk has none.
         """
-        rows = ciphertext_rows(index_updates)
+        rows = ciphertext_rows(index_updates, "index_updates")
+        chunk_updates = listed(chunk_updates, "chunk_updates")
         answers: list[Json] = []
         updated = 0
         try:
@@ -247,7 +254,11 @@ class XTraceIntegration:
 
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Json]) -> Json:
         """Change some fields of chunks; a patch has a ``chunk_id`` and fields. Has ``updated_count``."""
-        body = {"kb_id": kb_id, "context_id": context_id, "chunk_patches": list(chunk_patches)}
+        body = {
+            "kb_id": kb_id,
+            "context_id": context_id,
+            "chunk_patches": listed(chunk_patches, "chunk_patches"),
+        }
         return (await self._data("PATCH", wire.CHUNKS, body)).object()
 
     # Search
@@ -348,8 +359,8 @@ class XTraceIntegration:
     ) -> list[Json]:
         """All chunks whose metadata matches; with `return_content` also their encrypted contents."""
         body: Json = {"kb_id": kb_id, "meta_filter": filter_text(meta_filter), "context_id": context_id}
-        if projection:
-            body["projection"] = list(projection)
+        if fields := projected(projection):
+            body["projection"] = fields
         if return_content:
             body["return_content"] = True
         return (await self._data("POST", wire.CHUNKS_META, body)).objects(chunk_id=int)
@@ -376,8 +387,8 @@ class XTraceIntegration:
         }
         if meta_filter is not None:
             body["meta_filter"] = filter_object(meta_filter)
-        if projection:
-            body["projection"] = list(projection)
+        if fields := projected(projection):
+            body["projection"] = fields
         if limit is not None:
             body["limit"] = limit
         if return_content:
@@ -426,8 +437,10 @@ class XTraceIntegration:
         Only ``pk``, ``type`` and ``config`` of `data` are sent. Asks the server once per object and context.
         Raises KeyMismatchError when the server holds another public part under this id.
         """
-        if context_id in self._registered:
+        if checked_id(context_id, "context_id") in self._registered:
             return
+        if not isinstance(data, Mapping):
+            raise WrongTypeError(f"data: expected a dict, got {type(data).__name__}")
         try:
             public = {name: data[name] for name in ("pk", "type", "config")}
         except KeyError as missing:

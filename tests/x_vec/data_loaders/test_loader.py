@@ -256,7 +256,7 @@ async def test_an_update_needs_ids(loader):
         await loader.update_chunks(
             [{"chunk_id": 1, "chunk_content": "a"}, {"chunk_content": "b"}], bits(1, 2), "kb"
         )
-    with pytest.raises(InputError, match=r"chunks\[0\]: expected a dict"):
+    with pytest.raises(InputError, match=r"chunk_updates\[0\]: expected a dict"):
         await loader.update_chunks(["a"], bits(1, 1), "kb")
 
 

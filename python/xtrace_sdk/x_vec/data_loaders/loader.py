@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.authenticated import write_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
@@ -86,6 +87,7 @@ class DataLoader:
         Returns the encrypted vectors and the encrypted chunks. Raises InputError naming the chunk or vector,
         DimensionMismatchError for a vector of another dimension than the context's.
         """
+        chunks = _counted(chunks, "chunks")
         resolved = await _resolve(vectors, len(chunks))
         plain = _checked(chunks)
         context = self.execution_context
@@ -205,7 +207,7 @@ class DataLoader:
         self, chunk_updates: Sequence[Chunk], vectors: Sequence[Any] | NDArray[Any], kb_id: str
     ) -> list[Any]:
         """Replace contents, vectors and metadata of the chunks that the items' ``chunk_id`` name."""
-        for number, chunk in enumerate(_checked(chunk_updates)):
+        for number, chunk in enumerate(_checked(_counted(chunk_updates, "chunk_updates"))):
             if chunk.get("chunk_id") is None:
                 raise InputError(f"chunk_updates[{number}]: chunk_id is missing")
         index, db = await self.load_data_from_memory(chunk_updates, vectors, disable_progress=True)
@@ -225,6 +227,9 @@ class DataLoader:
         progress: Progress | None = None,
     ) -> tuple[list[Any], list[int]]:
         """Update the chunks with an id and insert the others -> (answers, ids in the order of `db`)."""
+        db = _counted(db, "db")
+        if not isinstance(index, EncryptedIndex):
+            index = listed(index, "index")
         if len(db) != len(index):
             raise InputError(f"index: {len(index)} encrypted vectors for {len(db)} chunks")
         context = self.execution_context
@@ -298,6 +303,8 @@ async def _batches(chunks: Iterable[Chunk] | AsyncIterable[Chunk], size: int) ->
         if batch:
             yield batch
         return
+    if not isinstance(chunks, Iterable):
+        raise InputError(f"chunks: expected an iterable, got {type(chunks).__name__}")
     source = iter(chunks)
     while batch := await asyncio.to_thread(lambda: list(islice(source, size))):
         yield batch
@@ -314,12 +321,20 @@ def _checked(chunks: Sequence[Chunk], first: int = 0) -> list[Chunk]:
     return list(chunks)
 
 
+def _counted(chunks: Any, name: str) -> list[Any]:
+    """The chunks as a list of dicts, whatever is in them."""
+    for number, chunk in enumerate(counted := listed(chunks, name)):
+        if not isinstance(chunk, Mapping):
+            raise InputError(f"{name}[{number}]: expected a dict, got {type(chunk).__name__}")
+    return counted
+
+
 async def _resolve(vectors: Any, count: int) -> Any:
     """The vectors themselves: a sequence or array of `count` of them, awaited where need be."""
     if inspect.isawaitable(vectors):
         vectors = await vectors
     if not isinstance(vectors, np.ndarray):
-        vectors = list(vectors)
+        vectors = listed(vectors, "vectors")
     try:
         if len(vectors) != count:
             raise InputError(f"vectors: got {len(vectors)} for {count} chunks")

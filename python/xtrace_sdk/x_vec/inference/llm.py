@@ -80,7 +80,7 @@ class InferenceClient:
         max_tokens: int | None = None,
         timeout: float = 120.0,
     ) -> None:
-        provider = _PROVIDERS.get(inference_provider)
+        provider = _PROVIDERS.get(inference_provider) if isinstance(inference_provider, str) else None
         if provider is None:
             raise ConfigurationError(
                 f"inference_provider: Unsupported inference provider {inference_provider!r}, "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import ApiError, InputError, IntegrityError
 from xtrace_sdk.records import Table, joined
 from xtrace_sdk.wire import RECORD, Distances
@@ -134,12 +135,11 @@ class Retriever:
         Raises DecryptionError (under the authenticated encoding IntegrityError, also when a chunk was
         replaced since it was found), InputError for an id that is no integer.
         """
-        if isinstance(projection, str):
-            raise InputError("projection: expected a list of fields, got one")
-        wanted = list(chunk_ids)
+        fields = [] if projection is None else listed(projection, "projection")
+        wanted = listed(chunk_ids, "chunk_ids")
         if not wanted:
             return []
-        fields = list(projection or _PROJECTION)
+        fields = fields or list(_PROJECTION)
         if self.execution_context.records is not None:
             fields.append(RECORD)
         ranked = {int(one): one.record for one in wanted if isinstance(one, RankedId)}
@@ -156,7 +156,10 @@ class Retriever:
     @staticmethod
     def format_context(contexts: Sequence[Any]) -> str:
         """Numbered lines, from 0: the contents of `retrieve_and_decrypt`'s chunks, or texts."""
-        texts = (item["chunk_content"] if isinstance(item, Mapping) else item for item in contexts)
+        texts = (
+            item["chunk_content"] if isinstance(item, Mapping) else item
+            for item in listed(contexts, "contexts")
+        )
         return "".join(f"{number}. {text}\n" for number, text in enumerate(texts))
 
     async def _search(
@@ -169,8 +172,8 @@ class Retriever:
         range_filter: Sequence[int] | None,
     ) -> list[tuple[list[int], list[int]]]:
         positive(k, "k")
-        if not kb_id:
-            raise InputError("kb_id: must not be empty")
+        if not isinstance(kb_id, str) or not kb_id:
+            raise InputError("kb_id: expected the id of a knowledge base")
         context = self.execution_context
         bits = binarise(vectors, context.embed_len(), name)
         queries = await in_thread(lambda _: self._encrypted(bits), "Encrypting", len(bits))
