@@ -7,6 +7,8 @@ import numpy as np
 
 import xtrace_sdk
 from xtrace_sdk import _core
+from xtrace_sdk.bench.measure import SMOKE
+from xtrace_sdk.bench.run import Parameters, run
 
 package = Path(xtrace_sdk.__file__).resolve().parent
 if Path(sys.prefix).resolve() not in package.parents:
@@ -23,3 +25,16 @@ expected = (bits != bits[0]).sum(axis=1)
 if distances.tolist() != expected.tolist():
     sys.exit(f"wrong distances: {distances} instead of {expected}")
 print(f"xtrace_sdk {xtrace_sdk.__version__} from a wheel, kernel {xtrace_sdk.kernel}: distances are right")
+
+measured = run(
+    SMOKE,
+    Parameters(),
+    bits,
+    peers=[],
+    kernels=[_core.kernel()],
+    environments=package / ".envs",
+    say=lambda _: None,
+)
+if not measured.checks["distances equal to NumPy's"]:
+    sys.exit("the benchmark checked nothing")
+print("the benchmark runs from the wheel")
