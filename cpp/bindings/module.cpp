@@ -298,6 +298,24 @@ void register_vectors(py::module_& m) {
           py::arg("rows"), py::arg("nonces"), py::arg("key"), py::arg("query"), py::arg("query_nonce"),
           py::arg("query_key"), py::kw_only(), py::arg("threads") = 0, py::arg("progress") = py::none())
       .def(
+          "open_records",
+          [](const xvec::HammingDecoder& d, const py::object& rows_argument, const py::object& nonces_argument,
+             const xvec::RecordKey& key, int threads, const Progress& progress) {
+            const Bits rows = array_argument(rows_argument, "rows", {-1, size(d.chunks()), size(d.width())});
+            const Bits nonces = array_argument(nonces_argument, "nonces", {rows.shape(0), size(xvec::kNonceSize)});
+            py::array_t<std::uint8_t> out({rows.shape(0), size(d.dimensions())});
+            const std::span<std::uint8_t> to{out.mutable_data(), static_cast<std::size_t>(out.size())};
+            const std::span<const std::uint8_t> from = view(rows), beside = view(nonces);
+            const xvec::Batch options = batch(threads, progress);
+            {
+              const py::gil_scoped_release released;
+              d.open_records(from, beside, key, to, options);
+            }
+            return out;
+          },
+          py::arg("rows"), py::arg("nonces"), py::arg("key"), py::kw_only(), py::arg("threads") = 0,
+          py::arg("progress") = py::none())
+      .def(
           "decrypt",
           [](const xvec::HammingDecoder& d, const py::object& rows_argument, int threads) {
             const Bits rows = array_argument(rows_argument, "rows", {-1, size(d.width())});

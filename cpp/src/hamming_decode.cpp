@@ -207,6 +207,51 @@ Limb foreign_bits(const Limb* y, std::size_t limbs, std::size_t fields) noexcept
   return found;
 }
 
+// What undoes the masks of one writer's records in one epoch: (Dec - F) / s mod m.
+struct Unmasking {
+  Unmasking(const HammingDecoder::Impl& impl, const RecordKey& key)
+      : n(Integer::from_bytes(impl.n_memory)),
+        m(impl.modulus()),
+        masks(key, n, impl.layout.dimensions, MaskUse::record),
+        scale_inverse(inverse(masks.scale() % m, m)),
+        map(m, scale_inverse, m - scale_inverse, masks.limbs()) {}
+
+  Integer n, m;
+  RecordMasks masks;
+  Integer scale_inverse;
+  AffineMap map;
+};
+
+// Gives what is under the mask of each ciphertext to consume(row, chunk, y, scratch), which returns the bits that
+// should not be there. Whether there were none, and all were ciphertexts; everything is worked on in any case.
+template <class Consume>
+bool unmask(const HammingDecoder::Impl& impl, const Unmasking& by, std::span<const std::uint8_t> rows,
+            std::span<const std::uint8_t> nonces, const Batch& batch, const Consume& consume) {
+  const Layout& layout = impl.layout;
+  std::atomic<std::size_t> bad{kNone};
+  std::atomic<Limb> foreign{0};
+  const std::size_t rows_per_block = std::max<std::size_t>(1, impl.block / layout.chunks);
+  run_batch(nonces.size() / kNonceSize, rows_per_block, batch, [&](const Block& mine) {
+    const auto [first, last, worker] = mine;
+    WipedArray<Limb, kMaxMaskLimbs> mask;
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> y;
+    AffineMap::Scratch scratch;
+    Limb found = 0;
+    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl.block) {
+      const std::size_t end = std::min(item + impl.block, last * layout.chunks);
+      impl.decrypt_block(rows.data(), item, end, !impl.one_side, bad,
+                         [&](std::size_t i, const Limb* plain, std::size_t) {
+                           const std::size_t row = i / layout.chunks, chunk = i % layout.chunks;
+                           by.masks.mask(mask, chunk, nonces.data() + row * kNonceSize);
+                           by.map.run(y, plain, mask, scratch);
+                           found |= consume(row, chunk, y, scratch);
+                         });
+    }
+    foreign |= found;
+  });
+  return bad == kNone && foreign == 0;
+}
+
 }  // namespace
 
 void HammingDecoder::decode_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces,
@@ -221,43 +266,45 @@ void HammingDecoder::decode_records(std::span<const std::uint8_t> rows, std::spa
   if (first_non_bit(query.bits) < query.bits.size()) {
     throw std::invalid_argument("query: only 0 and 1 are bits");
   }
-  const Integer n = Integer::from_bytes(impl_->n_memory), m = impl_->modulus();
-  const RecordMasks masks(key, n, layout.dimensions, MaskUse::record);
-  const Integer scale_inverse = inverse(masks.scale() % m, m);
-  const KnownQuery known(query, layout, n, m, scale_inverse);
-  // (Dec - F) / s
-  const AffineMap unmask(m, scale_inverse, m - scale_inverse, masks.limbs());
-  std::atomic<std::size_t> bad{kNone};
-  std::atomic<Limb> foreign{0};
-  const std::size_t rows_per_block = std::max<std::size_t>(1, impl_->block / layout.chunks);
-  run_batch(count, rows_per_block, batch, [&](const Block& mine) {
-    const auto [first, last, worker] = mine;
-    std::fill(distances.begin() + static_cast<std::ptrdiff_t>(first),
-              distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
-    WipedArray<Limb, kMaxMaskLimbs> mask;
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> y;
-    AffineMap::Scratch scratch;
-    Limb found = 0;
-    for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl_->block) {
-      const std::size_t end = std::min(item + impl_->block, last * layout.chunks);
-      impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad,
-                           [&](std::size_t i, const Limb* plain, std::size_t) {
-                             const std::size_t row = i / layout.chunks, chunk = i % layout.chunks;
-                             masks.mask(mask, chunk, nonces.data() + row * kNonceSize);
-                             unmask.run(y, plain, mask, scratch);
-                             unmask.subtract(y, known.scaled(chunk), scratch);
-                             found |= foreign_bits(y, known.limbs, layout.size(chunk));
-                             int ones = 0;
-                             for (std::size_t j = 0; j < known.limbs; ++j) {
-                               ones += std::popcount(y[j] ^ known.packed(chunk)[j]);
-                             }
-                             distances[row] += ones;
-                           });
-    }
-    foreign |= found;
-  });
-  if (bad != kNone || foreign != 0) {
-    std::fill(distances.begin(), distances.end(), 0);
+  const Unmasking by(*impl_, key);
+  const KnownQuery known(query, layout, by.n, by.m, by.scale_inverse);
+  std::ranges::fill(distances, 0);
+  const bool sound = unmask(*impl_, by, rows, nonces, batch,
+                            [&](std::size_t row, std::size_t chunk, Limb* y, AffineMap::Scratch& scratch) {
+                              by.map.subtract(y, known.scaled(chunk), scratch);
+                              int ones = 0;
+                              for (std::size_t j = 0; j < known.limbs; ++j) {
+                                ones += std::popcount(y[j] ^ known.packed(chunk)[j]);
+                              }
+                              distances[row] += ones;
+                              return foreign_bits(y, known.limbs, layout.size(chunk));
+                            });
+  if (!sound) {
+    std::ranges::fill(distances, 0);
+    throw NotAuthentic();
+  }
+}
+
+void HammingDecoder::open_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces,
+                                  const RecordKey& key, std::span<std::uint8_t> bits, const Batch& batch) const {
+  const Layout& layout = impl_->layout;
+  const std::size_t count = whole_rows(rows.size(), layout.chunks * layout.width, "rows");
+  require_size(nonces.size(), count * kNonceSize, "nonces");
+  require_size(bits.size(), count * layout.dimensions, "bits");
+  const Unmasking by(*impl_, key);
+  const std::size_t limbs = by.m.limbs();
+  const bool sound = unmask(*impl_, by, rows, nonces, batch,
+                            [&](std::size_t row, std::size_t chunk, const Limb* y, AffineMap::Scratch&) {
+                              const std::size_t fields = layout.size(chunk);
+                              std::uint8_t* to = bits.data() + row * layout.dimensions + layout.begin(chunk);
+                              for (std::size_t i = 0; i < fields; ++i) {
+                                const std::size_t k = fields - 1 - i;
+                                to[i] = k / 32 < limbs ? static_cast<std::uint8_t>(y[k / 32] >> 2 * (k % 32) & 1) : 0;
+                              }
+                              return foreign_bits(y, limbs, fields);
+                            });
+  if (!sound) {
+    std::ranges::fill(bits, std::uint8_t{0});
     throw NotAuthentic();
   }
 }

@@ -140,6 +140,9 @@ class Records : public testing::TestWithParam<const Kernel*> {
       expected[i / c.query.size()] += c.bits[i] != c.query[i % c.query.size()];
     }
     EXPECT_EQ(decoded(c, c.answer), expected);
+    Bytes bits(c.bits.size());
+    c.decoder.open_records(c.stored, c.nonces, c.writer, bits);
+    EXPECT_EQ(bits, c.bits);
   }
 };
 
@@ -196,6 +199,9 @@ TEST_P(Records, BelongToNonceKeyAndQuery) {
                  NotAuthentic);
     EXPECT_EQ(distances, std::vector<std::int32_t>(c.rows));
   };
+  Bytes bits(c.bits.size(), 1);
+  EXPECT_THROW(c.decoder.open_records(c.answer, c.nonces, c.writer, bits), NotAuthentic);
+  EXPECT_EQ(bits, Bytes(c.bits.size()));
   const Bytes one = random_bytes(kRecordSecretSize, 1), two = random_bytes(kRecordSecretSize, 2);
   refused(RecordKey(two, 7, "a writer"), c.owner, c.query);
   refused(RecordKey(one, 8, "a writer"), c.owner, c.query);

@@ -166,6 +166,19 @@ class HammingDecoder:
         nonces (N, 24); `query` (dimensions,) and `query_nonce` as they were encrypted. Raises IntegrityError,
         always the same, when any row is not the product of a record under its nonce and the query.
         """
+    def open_records(
+        self,
+        rows: NDArray[np.uint8],
+        nonces: NDArray[np.uint8],
+        key: RecordKey,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """One writer's records as they are stored (N, chunks, width), nonces (N, 24) -> bits (N, dimensions).
+
+        Raises IntegrityError as `decode_records`.
+        """
     def decrypt(self, rows: NDArray[np.uint8], *, threads: int = 0) -> list[int]:
         """ciphertexts (N, width) -> plaintexts modulo n (always both primes and CRT)."""
 

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from xtrace_sdk.errors import CiphertextError, DecryptionError, DimensionMismatchError, InputError
+from xtrace_sdk.errors import (
+    CiphertextError,
+    DecryptionError,
+    DimensionMismatchError,
+    InputError,
+    IntegrityError,
+)
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.migration import MigratingRetriever, migrate
@@ -168,8 +174,68 @@ async def test_a_row_that_holds_no_vector_is_named(old, new, integration, full):
         await migrate(old, new, integration, full)
 
 
+async def sealed_and_full(context, bits, integration, kb_id):
+    """Half of the chunks by the owner, half by a writer."""
+    half = COUNT // 2
+    for who, part in ((context, range(half)), (context.writer("scanner"), range(half, COUNT))):
+        loader = DataLoader(who, integration)
+        chunks = [{"chunk_content": f"text {number} ü", "name": f"name {number}"} for number in part]
+        index, db = await loader.load_data_from_memory(chunks, bits[part], disable_progress=True)
+        await loader.dump_db(db, index, kb_id)
+
+
+async def contents(context, integration, kb_id):
+    chunks = await Retriever(context, integration).retrieve_and_decrypt(range(1, COUNT + 1), kb_id)
+    return [chunk["chunk_content"] for chunk in chunks]
+
+
+async def test_sealed_contexts_can_be_left(new, bits, integration, kb_id):
+    context = make(encoding="authenticated")
+    await sealed_and_full(context, bits, integration, kb_id)
+    before = await everything(integration, kb_id)
+    assert await migrate(context, new, integration, kb_id, batch_size=10) == COUNT
+    assert await everything(integration, kb_id) == before
+    assert await found(Retriever(new, integration), bits, kb_id) == expected(bits)
+    assert await contents(new, integration, kb_id) == [f"text {number} ü" for number in range(COUNT)]
+
+
+async def test_epochs_can_be_left(bits, integration, kb_id):
+    """How a writer is revoked: a new epoch, the data moved to it, the old one retired."""
+    context = make(encoding="authenticated")
+    await sealed_and_full(context, bits, integration, kb_id)
+    revoked = context.writer("scanner")
+    context.begin_epoch()
+    with pytest.raises(InterruptedError):
+        await migrate(context, context, integration, kb_id, batch_size=5, progress=stop_at(10))
+    assert await found(Retriever(context, integration), bits, kb_id) == expected(bits)
+    assert await migrate(context, context, integration, kb_id) == COUNT - 10
+    assert await migrate(context, context, integration, kb_id) == 0
+    context.retire_epoch(1)
+    assert await found(Retriever(context, integration), bits, kb_id) == expected(bits)
+    assert await contents(context, integration, kb_id) == [f"text {number} ü" for number in range(COUNT)]
+    await DataLoader(revoked, integration).upsert_one({"chunk_content": "late"}, bits[0], kb_id)
+    ids = await Retriever(context, integration).nn_search_for_ids(bits[0], COUNT + 1, kb_id)
+    assert sorted(ids) == list(range(1, COUNT + 1))  # not what the revoked writer added
+    with pytest.raises(IntegrityError):
+        await Retriever(context, integration).retrieve_and_decrypt([COUNT + 1], kb_id)
+
+
+async def test_altered_records_are_not_moved(new, bits, integration, kb_id):
+    context = make(encoding="authenticated")
+    await sealed_and_full(context, bits, integration, kb_id)
+    (first, second) = await integration.get_chunk_by_id([1, 2], kb_id, ["chunk_id", "index"])
+    swapped = [[int.from_bytes(one, "little") for one in chunk["index"]] for chunk in (second, first)]
+    stored = await integration.get_chunk_by_id([1, 2], kb_id, ["chunk_id", "chunk_content", "record"])
+    updates = [
+        {**chunk, "chunk_content": chunk["chunk_content"].encode(), "meta_data": {}} for chunk in stored
+    ]
+    await integration.update_chunks(swapped, updates, context.id, kb_id)
+    with pytest.raises(IntegrityError, match="chunks 1 to"):
+        await migrate(context, new, integration, kb_id)
+
+
 async def test_what_cannot_be_migrated(old, new, integration):
-    with pytest.raises(InputError, match="new: is the old context"):
+    with pytest.raises(InputError, match="has no epochs to move to"):
         await migrate(old, old, integration, "x")
     with pytest.raises(DimensionMismatchError, match="new: has 8 dimensions, the old one 48"):
         await migrate(old, make(dimensions=8), integration, "x")

@@ -96,6 +96,11 @@ class HammingDecoder {
   void decode_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces, const RecordKey& key,
                       const Query& query, std::span<std::int32_t> distances, const Batch& batch = {}) const;
 
+  // Records of one writer and epoch as they are stored, to their vectors: count * dimensions() bits. Throws as
+  // decode_records.
+  void open_records(std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces, const RecordKey& key,
+                    std::span<std::uint8_t> bits, const Batch& batch = {}) const;
+
   // rows: count * width bytes; plaintexts: count * plaintext_width() bytes, modulo n. Throws InvalidCiphertext.
   void decrypt(std::span<const std::uint8_t> rows, std::span<std::uint8_t> plaintexts, const Batch& batch = {}) const;
   [[nodiscard]] std::size_t plaintext_width() const noexcept;

@@ -11,25 +11,22 @@ is being moved may keep its old content.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk._core import Multiplier
 from xtrace_sdk.errors import (
     CiphertextError,
     DecryptionError,
     DimensionMismatchError,
     InputError,
-    IntegrityError,
 )
 from xtrace_sdk.integrations.errors import NotFoundError
-from xtrace_sdk.records import Table, as_table
+from xtrace_sdk.records import as_table
 from xtrace_sdk.wire import RECORD
-from xtrace_sdk.x_vec.crypto.authenticated import read_records
+from xtrace_sdk.x_vec.crypto.authenticated import epoch_of, read_records
 from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import ChunkSource, Retriever, nearest
@@ -40,7 +37,7 @@ from xtrace_sdk.x_vec.utils.xtrace_types import Chunk, EncryptedDB, EncryptedInd
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
 
-_FIELDS: Final = ("chunk_id", "chunk_content", "index", "meta_data", "name")
+_FIELDS: Final = ("chunk_id", "chunk_content", "index", "meta_data", "name", RECORD)
 _STORED: Final = ("chunk_id", "chunk_content", "index", RECORD)
 _ATTEMPTS: Final = 5
 
@@ -59,14 +56,15 @@ async def migrate(
     Every row is verified: the old one must decrypt to a vector and a content; the new one is decrypted before
     it is sent, and read back afterwards. `progress(done, total)` counts the chunks of this call.
 
-    Raises InputError when both are one context, `old` has another encoding than the plain one;
-    DimensionMismatchError; CiphertextError or DecryptionError naming a chunk that does not open or was not
-    stored as it was sent. After any error the rest is still under `old`, and this can be called again.
+    With the same context twice, what earlier key epochs hold, be it the owner's or a writer's, is moved to
+    the present one; then they can be retired.
+
+    Raises InputError for a plain context and itself; DimensionMismatchError; CiphertextError, IntegrityError
+    or DecryptionError naming a chunk that does not open or was not stored as it was sent. After any error the
+    rest is as it was, and this can be called again.
     """
-    if old == new:
-        raise InputError("new: is the old context")
-    if old.encoding != "plain":
-        raise InputError("old: only contexts of the plain encoding can be migrated from")
+    if old == new and new.encoding == "plain":
+        raise InputError("new: is the old context, which has no epochs to move to")
     if old.embed_len() != new.embed_len():
         raise DimensionMismatchError(f"new: has {new.embed_len()} dimensions, the old one {old.embed_len()}")
     positive(batch_size, "batch_size")
@@ -104,6 +102,8 @@ async def _move(
     old: ExecutionContext, new: ExecutionContext, integration: XTraceIntegration, kb_id: str, ids: list[int]
 ) -> int:
     stored = await integration.get_chunk_by_id(ids, kb_id, _FIELDS)
+    if old == new:
+        stored = [chunk for chunk in stored if epoch_of(chunk.get(RECORD) or b"") != new.epoch]
     if not stored:
         return 0
     plain = await in_thread(lambda _: [_opened(old, chunk) for chunk in stored], "Decrypting", len(stored))
@@ -121,9 +121,9 @@ async def _move(
 
 def _opened(old: ExecutionContext, chunk: Mapping[str, Any]) -> Chunk:
     try:
-        content = old.aes.decrypt(chunk.get("chunk_content", ""))
+        content = old.open_content(chunk)
     except DecryptionError as error:
-        raise DecryptionError(f"chunk {chunk['chunk_id']}: {error}") from None
+        raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None
     meta = chunk.get("meta_data")
     return {
         "chunk_id": chunk["chunk_id"],
@@ -145,10 +145,14 @@ def _vectors(old: ExecutionContext, stored: Sequence[Mapping[str, Any]]) -> NDAr
         for part, one in enumerate(index):
             rows[number, part, : len(one)] = np.frombuffer(one, np.uint8)
     try:
-        return client.decrypt_vectors(rows)
-    except CiphertextError as error:
+        if old.records is None:
+            return client.decrypt_vectors(rows)
+        return client.open_records(
+            rows, read_records(as_table([chunk.get(RECORD) or b"" for chunk in stored]))
+        )
+    except DecryptionError as error:
         names = f"chunks {stored[0]['chunk_id']} to {stored[-1]['chunk_id']}"
-        raise CiphertextError(f"{names}: {error}") from None
+        raise type(error)(f"{names}: {error}") from None
 
 
 def _check(new: ExecutionContext, index: EncryptedIndex, db: EncryptedDB, bits: NDArray[np.uint8]) -> None:
@@ -156,33 +160,12 @@ def _check(new: ExecutionContext, index: EncryptedIndex, db: EncryptedDB, bits: 
     if new.records is None:
         same = np.array_equal(_client(new).decrypt_vectors(index.rows), bits)
     else:
-        same = _has_distances(_client(new), index.rows, as_table([sealed["record"] for sealed in db]), bits)
+        records = read_records(as_table([sealed["record"] for sealed in db]))
+        same = np.array_equal(_client(new).open_records(index.rows, records), bits)
     if not same:
         raise CiphertextError("a new ciphertext does not decrypt to its vector")
     for sealed in db:
         new.open_content(sealed)
-
-
-def _has_distances(
-    client: CorePaillierClient, rows: NDArray[np.uint8], table: Table, bits: NDArray[np.uint8]
-) -> bool:
-    """Whether records decode, and to the right distances from random vectors.
-
-    Decoding proves that a row holds some vector; another one than `bits` agrees in all of these distances
-    with a probability of at most 2**-16.
-    """
-    server = Multiplier(client.public_key.n_squared)
-    for _ in range(16):
-        random = np.unpackbits(np.frombuffer(os.urandom(bits.shape[1]), np.uint8))[: bits.shape[1]]
-        query = client.encrypt_query(random)
-        products = server.products(query.rows, rows)
-        try:
-            distances = client.decode_records(products, read_records(table), query)
-        except IntegrityError:
-            return False
-        if not np.array_equal(distances, (bits ^ random).sum(axis=1)):
-            return False
-    return True
 
 
 def _check_stored(

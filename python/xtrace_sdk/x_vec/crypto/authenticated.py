@@ -30,7 +30,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -58,6 +58,7 @@ _CONTENT_VERSION: Final = b"\x02"
 _WRITERS_VERSION: Final = b"\x03"
 _CONTENT_NONCE: Final = 12
 
+Decoded = TypeVar("Decoded", np.int32, np.uint8)
 Subkey = Callable[[bytes, int], bytes]
 
 
@@ -230,14 +231,14 @@ class RecordKeys(Secret):
         """A content for the chunk with this record -> its blob, as ASCII bytes."""
         nonce = os.urandom(_CONTENT_NONCE)
         plain = as_bytes(content, "chunk_content")
-        sealed = self._cipher(_epoch_of(record)).encrypt(nonce, plain, _content_data(record))
+        sealed = self._cipher(epoch_of(record)).encrypt(nonce, plain, _content_data(record))
         return b2a_base64(_CONTENT_VERSION + nonce + sealed, newline=False)
 
     def open(self, blob: str | bytes, record: bytes) -> str:
         """The content that was sealed beside this record. Raises IntegrityError for anything else."""
         try:
             raw = a2b_base64(blob, strict_mode=True)
-            epoch, writer = _epoch_of(record), record[_WRITER_AT:]
+            epoch, writer = epoch_of(record), record[_WRITER_AT:]
             if raw[:1] != (_WRITERS_VERSION if writer else _CONTENT_VERSION):
                 raise altered()
             if writer:
@@ -286,11 +287,12 @@ class WriterKeys(RecordKeys):
     def seal(self, content: str | bytes, record: bytes) -> bytes:
         """As `RecordKeys.seal`, to the owner."""
         plain = as_bytes(content, "chunk_content")
-        secret = self._secret(_epoch_of(record), record[_WRITER_AT:])
+        secret = self._secret(epoch_of(record), record[_WRITER_AT:])
         return b2a_base64(_WRITERS_VERSION + seal_to_owner(plain, record, self._owner, secret), newline=False)
 
 
-def _epoch_of(record: bytes) -> int:
+def epoch_of(record: bytes) -> int:
+    """The key epoch that a record names. Raises IntegrityError for what is no record."""
     if len(record) < _WRITER_AT or record[0] != _VERSION:
         raise altered()
     return int.from_bytes(record[1:_NONCE_AT], "little")
@@ -301,25 +303,25 @@ def _content_data(record: bytes) -> bytes:
 
 
 def decode_groups(
-    decode: Callable[[NDArray[np.uint8], NDArray[np.uint8], _core.RecordKey], NDArray[np.int32]],
+    decode: Callable[[NDArray[np.uint8], NDArray[np.uint8], _core.RecordKey], NDArray[Decoded]],
     keys: RecordKeys,
     rows: NDArray[np.uint8],
     records: Records,
-) -> NDArray[np.int32]:
-    """Distances (N,) by `decode` of each writer's rows and nonces in each epoch.
+    out: NDArray[Decoded],
+) -> NDArray[Decoded]:
+    """`out` (N, ...), filled by `decode` of each writer's rows and nonces in each epoch.
 
     Everything is worked on before anything is said. Raises IntegrityError.
     """
-    distances = np.zeros(len(rows), np.int32)
     sound = len(records.nonces) == len(rows) and not has_duplicates(records.nonces)
     if sound:
         for epoch, writer, at in records.groups():
             try:
                 key = keys.key(epoch, writer)
                 part, nonces = np.ascontiguousarray(rows[at]), np.ascontiguousarray(records.nonces[at])
-                distances[at] = decode(part, nonces, key)
+                out[at] = decode(part, nonces, key)
             except DecryptionError:
                 sound = False
     if not sound:
         raise altered()
-    return distances
+    return out

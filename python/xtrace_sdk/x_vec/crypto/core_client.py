@@ -180,6 +180,31 @@ class CorePaillierClient(HammingClientBase, Secret):
             keys,
             rows,
             nonces,
+            np.zeros(len(rows), np.int32),
+        )
+
+    def open_records(
+        self,
+        rows: NDArray[np.uint8],
+        records: Records,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """Records as they are stored (N, chunks, width) -> their vectors' bits (N, embed_len).
+
+        Raises as `decode_records`.
+        """
+        keys, decoder = self._record_keys(), self._ready_decoder()
+        self._check_rows(rows, decoder)
+        return decode_groups(
+            lambda part, beside, key: decoder.open_records(
+                part, beside, key, threads=threads, progress=progress
+            ),
+            keys,
+            rows,
+            records,
+            np.zeros((len(rows), self.embed_len), np.uint8),
         )
 
     # Lists and numbers
