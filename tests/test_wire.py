@@ -116,18 +116,19 @@ def test_columns_round_trip(rows: np.ndarray, size: int) -> None:
     assert np.array_equal(read_ids, ids) and np.array_equal(read_rows, rows)
 
 
-@given(batches, st.integers(1, 60), st.integers(1, 4))
-def test_columns_are_read_while_they_arrive(rows: np.ndarray, size: int, fewest: int) -> None:
+@given(batches, st.integers(1, 60), st.integers(1, 4), st.integers(0, 3))
+def test_columns_are_read_while_they_arrive(rows: np.ndarray, size: int, fewest: int, more: int) -> None:
     count, chunks, width = rows.shape
     ids = ids_for(rows)
     whole = b"".join(wire.pack_columns(ids, chunks, width, [rows]))
     reader, body = wire.ColumnsReader(chunks, width), bytearray()
-    taken: list[wire.Distances] = []
+    taken = [wire.Distances(ids[:0], rows[:0], np.empty((0, 0), np.uint8))]
     for at in range(0, len(whole), size):
         body += whole[at : at + size]
-        taken.append(reader.take(body, fewest))
-        got = sum(len(block[0]) for block in taken)
-        assert len(taken[-1][0]) >= fewest or got == count or not len(taken[-1][0])
+        while len((block := reader.take(body, fewest, fewest + more)).ids):
+            taken.append(block)
+            got = sum(len(one.ids) for one in taken)
+            assert fewest <= len(block.ids) <= fewest + more or got == count
     reader.finish(body)
     assert np.array_equal(np.concatenate([block[0] for block in taken]), ids)
     assert np.array_equal(np.concatenate([block[1] for block in taken]), rows)

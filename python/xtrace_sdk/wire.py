@@ -377,11 +377,11 @@ class ColumnsReader:
         self._records: Table | None = None
         self._taken = 0
 
-    def take(self, body: bytearray, fewest: int) -> Distances:
+    def take(self, body: bytearray, fewest: int, most: int) -> Distances:
         """Remove what is whole from the front of `body` and return its M rows.
 
-        M is 0, or at least `fewest`, or all that is left to come. Raises InputError for anything but columns,
-        and for ids that do not ascend.
+        M is 0, or from `fewest` to `most`, or all that is left to come when that is less. Raises InputError
+        for anything but columns, and for ids that do not ascend.
         """
         chunks, width = self._shape
         if self._header is None and len(body) >= _COLUMNS_HEADER:
@@ -397,7 +397,7 @@ class ColumnsReader:
                 if malformed(self._records):
                     raise InputError("distances: a record has a wrong length")
         first, left = self._taken, len(self._ids) - self._taken
-        ready = min(left, len(body) // (chunks * width))
+        ready = min(left, most, len(body) // (chunks * width))
         if ready < min(fewest, left):
             ready = 0
         self._taken = end = first + ready

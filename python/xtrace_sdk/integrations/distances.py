@@ -11,7 +11,9 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.integrations.answers import Answer
 from xtrace_sdk.integrations.transport import Arriving
 
-_FEWEST_ROWS: Final = 1024  # of a block, unless it is the last: smaller ones would keep no core busy
+# Of a block, unless it is the last: fewer would keep no core busy, more would be in memory twice.
+_FEWEST_ROWS: Final = 1024
+_MOST_ROWS: Final = 8192
 
 Range = tuple[int, int] | None
 
@@ -58,18 +60,22 @@ async def blocks(
             if head is None or reader is None or wire.COLUMNS not in head.content_type:
                 continue
             try:
-                found = reader.take(arriving.content, _FEWEST_ROWS)
+                # Repeated in the meantime, the request has another head, and another body.
+                while arriving.head is head:
+                    found = reader.take(arriving.content, _FEWEST_ROWS, _MOST_ROWS)
+                    if not found.ids.size:
+                        break
+                    head.check_ids(found.ids, limits)
+                    if found.ids[0] <= last:
+                        new = found.ids > last
+                        found = wire.Distances(found.ids[new], found.products[new], found.records[new])
+                    if found.ids.size:
+                        last = int(found.ids[-1])
+                        yield found
                 if ended:
                     reader.finish(arriving.content)
             except InputError as error:
                 raise head.unexpected(str(error)) from None
-            head.check_ids(found.ids, limits)
-            if found.ids.size and found.ids[0] <= last:
-                new = found.ids > last
-                found = wire.Distances(found.ids[new], found.products[new], found.records[new])
-            if found.ids.size:
-                last = int(found.ids[-1])
-                yield found
         answer = task.result()
         if wire.COLUMNS not in answer.content_type:
             yield await asyncio.to_thread(unpacked, answer, chunks, width, limits)
