@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,9 @@ from xtrace_sdk.server.storage.filter_statements import compile_filter
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 from xtrace_sdk.server.storage.statements import for_sqlite
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.execution_context_audit import examine
+from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
+from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
 
 CHUNKS, WIDTH = 2, 32
 KEY_LEN, DIMENSIONS = 128, 24
@@ -48,13 +52,15 @@ def _folder() -> TemporaryDirectory[str]:
 
 
 def context(data: bytes) -> None:
-    """A stored execution context."""
+    """A stored execution context of either format, or a writer's; and what is said of it unopened."""
     file = Path(_folder().name) / "context"
     file.write_bytes(data)
-    try:
+    with suppress(XTraceError):
         ExecutionContext.load_from_disk(path=file, key_provider=CheapKeyProvider(), allow_insecure=True)
-    except XTraceError:
-        return
+    with suppress(XTraceError):
+        WriterContext.load_from_disk(path=file, key_provider=CheapKeyProvider())
+    with suppress(XTraceError):
+        examine(read_stored(file))
 
 
 @cache
