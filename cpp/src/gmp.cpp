@@ -274,11 +274,29 @@ void select_limbs(Limb* r, const Limb* table, std::size_t n, std::size_t entries
   std::memcpy(r, selected, sizeof selected);
 }
 
+// Up to kMaxStrip limbs, an even number, at a time: so many fit the registers.
+constexpr std::size_t kMaxStrip = 24;
+template <std::size_t kLimbs = kMaxStrip>
+void select_strip(Limb* r, const Limb* table, std::size_t limbs, std::size_t n, std::size_t entries,
+                  std::size_t which) noexcept {
+  if constexpr (kLimbs > 0) {
+    if (limbs == kLimbs) {
+      select_limbs<kLimbs>(r, table, n, entries, which);
+    } else {
+      select_strip<kLimbs - 2>(r, table, limbs, n, entries, which);
+    }
+  }
+}
+
 }  // namespace
 
 void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std::size_t which) noexcept {
   std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) select_limbs<16>(r + i, table + i, n, entries, which);
+  while (i + 1 < n) {
+    const std::size_t left = (n - i) / 2 * 2, limbs = left <= kMaxStrip ? left : 16;
+    select_strip(r + i, table + i, limbs, n, entries, which);
+    i += limbs;
+  }
   for (; i < n; ++i) {
     Limb selected = 0;
     for (std::size_t e = 0; e < entries; ++e) {
