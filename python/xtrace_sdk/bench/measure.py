@@ -62,7 +62,7 @@ FULL = Mode(
     index_rows=100_000,
 )
 #: Other parameters beside a full run.
-BESIDE = Mode("beside", 5, 0.3, budget=10, peer_budget=3, checked=64, search_sizes=(8192,), index_rows=0)
+BESIDE = Mode("beside", 3, 0.3, budget=5, peer_budget=3, checked=64, search_sizes=(8192,), index_rows=0)
 #: Every part of a full run, too short for figures.
 SMOKE = Mode(
     "smoke", 2, 0.002, budget=0.05, peer_budget=0.05, checked=8, search_sizes=(64, 256), index_rows=1024
