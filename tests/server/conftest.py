@@ -18,9 +18,8 @@ from xtrace_sdk import _core, wire
 from xtrace_sdk.server import credentials
 from xtrace_sdk.server.app import create_app
 from xtrace_sdk.server.settings import Settings
-from xtrace_sdk.server.storage import admin_statements, opening
+from xtrace_sdk.server.storage import opening
 from xtrace_sdk.server.storage.sql_store import SqlStore
-from xtrace_sdk.server.storage.statements import Steps, rows
 
 DIMENSIONS = 24
 
@@ -113,17 +112,11 @@ class Live:
             credentials.new_secret(),
         )
 
-        def create() -> Steps[None]:
-            yield from rows("INSERT INTO orgs VALUES (?, ?)", org_id, admin_statements.now())
-            for record in (
-                credentials.key_record(admin_key, org_id, admin=True, name="admin"),
-                credentials.key_record(
-                    api_key, org_id, admin=False, name="api", default_permission=wire.DELETE
-                ),
-            ):
-                yield from admin_statements.create_key(record)
-
-        self.run(self.services.store._write(create))
+        records = [
+            credentials.key_record(admin_key, org_id, admin=True, name="admin"),
+            credentials.key_record(api_key, org_id, admin=False, name="api", default_permission=wire.DELETE),
+        ]
+        assert self.run(self.services.store.create_org(org_id, records, first=False))
         return Org(self, org_id, admin_key, api_key)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:

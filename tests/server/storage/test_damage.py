@@ -30,10 +30,14 @@ DAMAGE = [
     ("DELETE FROM chunks WHERE id = 8", "vectors: 37 rows for 35 chunks"),
     ("DELETE FROM facets WHERE id = 5", "facets of knowledge base number N: missing"),
     ("UPDATE facets SET token = 'y' WHERE token = 'z'", "facets of knowledge base number N"),
+    ("UPDATE kbs SET name = 'another'", "kbs N: checksum"),
     ("UPDATE kbs SET count = 1", "kbs N: count"),
     ("UPDATE kbs SET next_id = 2", "kbs N: next_id"),
     ("UPDATE kbs SET seq = 0", "kbs N: seq"),
     ("UPDATE keys SET default_permission = 15", "keys"),
+    ("UPDATE orgs SET created_at = ''", "orgs org: checksum"),
+    ("UPDATE bindings SET checksum = 0", "bindings N"),
+    ("UPDATE replays SET ids = ''", "replays token: checksum"),
     ("UPDATE permissions SET permission = 7", "permissions"),
     ("UPDATE contexts SET chunks = 2", "contexts N: checksum"),
     ("UPDATE deletions SET ids = substr(ids, 9)", "deletions N 2: checksum"),
@@ -62,7 +66,7 @@ def test_damage_is_named(open_store, filled, client, sql: str, named: str) -> No
 
     found = open_store.run(run())
     # Numbers of knowledge bases and contexts grow from case to case.
-    pattern = re.escape(named).replace("N", r"\d+")
+    pattern = re.escape(named).replace(" N", r" \d+")
     assert any(re.match(pattern, line) for line in found), found
 
 

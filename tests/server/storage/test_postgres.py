@@ -121,7 +121,7 @@ async def test_connections_that_break(store: PostgresStore, database: asyncpg.Co
 
     async def broken() -> None:
         def steps():
-            yield from rows("INSERT INTO orgs VALUES ('second', '')")
+            yield from rows("INSERT INTO orgs VALUES ('second', '', 0)")
             await_kill.set()
             yield from rows("SELECT pg_sleep(30)")
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from xtrace_sdk.server.metadata import Meta
 from xtrace_sdk.server.storage.base import (
@@ -53,10 +54,21 @@ def has_org() -> Steps[bool]:
 def create_org(org_id: str, keys: Sequence[Key], first: bool) -> Steps[bool]:
     if (yield from has_org()) if first else (yield from row("SELECT 1 FROM orgs WHERE id = ?", org_id)):
         return False
-    yield from rows("INSERT INTO orgs VALUES (?, ?)", org_id, now())
+    yield from add_org(org_id, keys)
+    return True
+
+
+def add_org(org_id: str, keys: Sequence[Key]) -> Steps[None]:
+    """An organisation that is not there yet."""
+    moment = now()
+    yield from rows(
+        "INSERT INTO orgs (id, created_at, checksum) VALUES (?, ?, ?)",
+        org_id,
+        moment,
+        checksum((org_id, moment)),
+    )
     for key in keys:
         yield from create_key(key)
-    return True
 
 
 def create_key(key: Key) -> Steps[Key]:
@@ -136,7 +148,7 @@ def set_permission(org_id: str, key_hash: str, kb_id: str, permission: int) -> S
 
 def access(org_id: str, key_hash: str, kb_id: str) -> Steps[Access]:
     found = yield from row(
-        "SELECT COALESCE(p.permission, keys.default_permission), kbs.seq "
+        f"SELECT keys.default_permission, p.permission, p.updated_at, p.checksum, {_KB_COLUMNS} "
         "FROM kbs JOIN keys ON keys.org = kbs.org AND keys.hash = ? AND keys.active = 1 "
         "LEFT JOIN permissions AS p ON p.key = keys.hash AND p.kb = kbs.no "
         "WHERE kbs.id = ? AND kbs.org = ?",
@@ -146,7 +158,14 @@ def access(org_id: str, key_hash: str, kb_id: str) -> Steps[Access]:
     )
     if found is None:
         raise NotFoundError("knowledge base not found")
-    return Access(*found)
+    default, permission, moment, written, *kb = found
+    checked_kb(kb)
+    if permission is None:
+        return Access(default, kb[9])
+    if written != checksum((key_hash, kb[0], permission, moment)):
+        log.error("damaged row: the permission of a key on knowledge base %s", kb_id)
+        raise DamagedError("database: the key's permission is damaged; set it again")
+    return Access(permission, kb[9])
 
 
 def rights(org_id: str, key_hash: str) -> Steps[int]:
@@ -212,8 +231,9 @@ def _key_values(key: Key) -> tuple[str | int, ...]:
 
 def create_kb(org_id: str, kb_id: str, name: str, description: str) -> Steps[KnowledgeBase]:
     moment = now()
-    yield from rows(
-        "INSERT INTO kbs (id, org, name, description, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
+    (no,) = yield from the_row(
+        "INSERT INTO kbs (id, org, name, description, created_at, updated_at, checksum) "
+        "VALUES (?, ?, ?, ?, ?, ?, 0) RETURNING no",
         kb_id,
         org_id,
         name,
@@ -221,28 +241,41 @@ def create_kb(org_id: str, kb_id: str, name: str, description: str) -> Steps[Kno
         moment,
         moment,
     )
+    whole = checksum((no, kb_id, org_id, name, description, moment, moment, 1, 0, 0))
+    yield from rows("UPDATE kbs SET checksum = ? WHERE no = ?", whole, no)
     return KnowledgeBase(kb_id, name, description, moment, moment, 0, ())
 
 
 def list_kbs(org_id: str) -> Steps[list[KnowledgeBase]]:
     kbs = []
-    for one in (yield from rows(f"{_KB_QUERY} WHERE org = ? ORDER BY no", org_id)):
+    for one in (yield from rows(f"SELECT {_KB_COLUMNS} FROM kbs WHERE org = ? ORDER BY no", org_id)):
         kbs.append((yield from _kb(one)))  # noqa: PERF401 - no comprehension yields
     return kbs
 
 
 def get_kb(org_id: str, kb_id: str) -> Steps[KnowledgeBase]:
-    found = yield from row(f"{_KB_QUERY} WHERE org = ? AND id = ?", org_id, kb_id)
+    found = yield from row(f"SELECT {_KB_COLUMNS} FROM kbs WHERE org = ? AND id = ?", org_id, kb_id)
     if found is None:
         raise NotFoundError("knowledge base not found")
     return (yield from _kb(found))
 
 
-_KB_QUERY = "SELECT no, id, name, description, created_at, updated_at, count FROM kbs"
+_KB_COLUMNS = (
+    "kbs.no, kbs.id, kbs.org, kbs.name, kbs.description, kbs.created_at, kbs.updated_at, kbs.next_id, "
+    "kbs.count, kbs.seq, kbs.checksum"
+)
+
+
+def checked_kb(found: Sequence[Any]) -> Sequence[Any]:
+    """A row of ``kbs`` if it is as it was written. Raises DamagedError."""
+    if found[10] != checksum(tuple(found)[:10]):
+        log.error("damaged row: knowledge base number %s", found[0])
+        raise DamagedError("database: the knowledge base's record is damaged; see xtrace verify")
+    return found
 
 
 def _kb(found: Row) -> Steps[KnowledgeBase]:
-    no, kb_id, name, description, created_at, updated_at, count = found
+    no, kb_id, _, name, description, created_at, updated_at, _, count, _, _ = checked_kb(found)
     contexts = yield from _bound_contexts(no)
     return KnowledgeBase(kb_id, name, description, created_at, updated_at, count, tuple(contexts))
 
@@ -348,7 +381,12 @@ def bind(org_id: str, kb_id: str, context_id: str) -> Steps[None]:
     kb = yield from locked_kb(org_id, kb_id)
     yield from get_context(org_id, context_id)
     no = yield from context_number(org_id, context_id)
-    yield from rows("INSERT INTO bindings VALUES (?, ?) ON CONFLICT DO NOTHING", kb, no)
+    yield from rows(
+        "INSERT INTO bindings (kb, context, checksum) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        kb,
+        no,
+        checksum((kb, no)),
+    )
 
 
 def contexts_of_kb(org_id: str, kb_id: str) -> Steps[list[str]]:
@@ -387,7 +425,9 @@ def bound_context(org_id: str, kb: int, context_id: str) -> Steps[int]:
     no = yield from context_number(org_id, context_id)
     bound = [number for (number,) in (yield from rows("SELECT context FROM bindings WHERE kb = ?", kb))]
     if not bound:
-        yield from rows("INSERT INTO bindings VALUES (?, ?)", kb, no)
+        yield from rows(
+            "INSERT INTO bindings (kb, context, checksum) VALUES (?, ?, ?)", kb, no, checksum((kb, no))
+        )
     elif no not in bound:
         raise ConflictError("context_id: the knowledge base is bound to another execution context")
     return no

@@ -8,8 +8,25 @@ from collections.abc import Iterable
 from xtrace_sdk.server.storage.statements import Parameter
 
 #: For each table the columns of a checksum, by the name of the column that holds it. Columns that copy others
-#: (tags, facets), count or are only notes are not among them; `integrity` compares those with the rest.
+#: (tags, facets) are not among them; `integrity` compares those with the rest.
 CHECKSUMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "orgs": {"checksum": ("id", "created_at")},
+    "kbs": {
+        "checksum": (
+            "no",
+            "id",
+            "org",
+            "name",
+            "description",
+            "created_at",
+            "updated_at",
+            "next_id",
+            "count",
+            "seq",
+        )
+    },
+    "bindings": {"checksum": ("kb", "context")},
+    "replays": {"checksum": ("token", "digest", "kb", "expires", "ids")},
     "keys": {
         "checksum": (
             "hash",
@@ -40,10 +57,12 @@ def checksum(values: Iterable[Parameter]) -> int:
     for value in values:
         if isinstance(value, int):
             parts.append(b"i%d;" % value)
+        elif isinstance(value, float):
+            parts.append(b"f%s;" % value.hex().encode())
         elif value is None:
             parts.append(b"n;")
         else:
-            data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)  # type: ignore[arg-type]
+            data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
             parts += (b"s%d;" % len(data), data)
     digest = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)

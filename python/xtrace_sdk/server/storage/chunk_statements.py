@@ -13,12 +13,14 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from xtrace_sdk.server.metadata import Meta, facets_of, merged, tags_of
 from xtrace_sdk.server.storage.admin_statements import (
     bound_context,
+    checked_kb,
     kb_number,
     locked_kb,
     now,
@@ -57,10 +59,16 @@ log = logging.getLogger("xtrace.server")
 
 @dataclass(frozen=True, slots=True)
 class _Kb:
-    """A knowledge base that is being changed: its number and the number of this change."""
+    """A knowledge base that is being changed: its number, the number of this change, its row before."""
 
     no: int
     seq: int
+    before: tuple[Any, ...]
+
+    @property
+    def next_id(self) -> int:
+        """The id of the next chunk that is new."""
+        return int(self.before[7])
 
 
 def insert(
@@ -73,7 +81,7 @@ def insert(
             return answered
     kb = yield from _begin(org_id, kb_id)
     context = yield from bound_context(org_id, kb.no, context_id)
-    (next_id,) = yield from the_row("SELECT next_id FROM kbs WHERE no = ?", kb.no)
+    next_id = kb.next_id
     keys = [chunk.key for chunk in chunks if chunk.key is not None]
     present = {}
     if keys:
@@ -94,14 +102,19 @@ def insert(
     yield from _end(kb, added=len(chunks) - len(present), next_id=next_id)
     if replay is not None:
         yield from rows(
-            "INSERT INTO replays (token, digest, kb, expires, ids) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO replays (token, digest, kb, expires, ids, checksum) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (token) DO UPDATE SET digest = excluded.digest, kb = excluded.kb, "
-            "expires = excluded.expires, ids = excluded.ids",
-            replay.token,
-            replay.digest,
-            kb.no,
-            time.time() + replay.seconds,
-            json.dumps([ids, len(present)]),
+            "expires = excluded.expires, ids = excluded.ids, checksum = excluded.checksum",
+            *(
+                values := (
+                    replay.token,
+                    replay.digest,
+                    kb.no,
+                    time.time() + replay.seconds,
+                    json.dumps([ids, len(present)]),
+                )
+            ),
+            checksum(values),
         )
     return Inserted(ids, len(present))
 
@@ -114,10 +127,15 @@ def _replayed(kb: int, replay: Replay) -> Steps[Inserted | None]:
         moment,
     )
     found = yield from row(
-        "SELECT digest, ids FROM replays WHERE token = ? AND expires >= ?", replay.token, moment
+        "SELECT digest, ids, kb, expires, checksum FROM replays WHERE token = ? AND expires >= ?",
+        replay.token,
+        moment,
     )
     if found is None:
         return None
+    if found[4] != checksum((replay.token, found[0], found[2], found[3], found[1])):
+        log.error("damaged row: replays")
+        raise DamagedError("database: the record of this insert is damaged; see what is stored")
     if found[0] != replay.digest:
         raise ConflictError("idempotency-key: was used for another request")
     ids, replaced = json.loads(found[1])
@@ -307,22 +325,25 @@ def _condition(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps
 
 def _begin(org_id: str, kb_id: str) -> Steps[_Kb]:
     found = yield from row(
-        "UPDATE kbs SET seq = seq + 1 WHERE id = ? AND org = ? RETURNING no, seq", kb_id, org_id
+        "SELECT no, id, org, name, description, created_at, updated_at, next_id, count, seq, checksum "
+        "FROM kbs WHERE id = ? AND org = ? FOR UPDATE",
+        kb_id,
+        org_id,
     )
     if found is None:
         raise NotFoundError("knowledge base not found")
-    return _Kb(*found)
+    before = tuple(checked_kb(found))
+    return _Kb(before[0], before[9] + 1, before)
 
 
 def _end(kb: _Kb, added: int = 0, next_id: int = 0) -> Steps[None]:
+    no, kb_id, org, name, description, created_at, _, old_next_id, old_count, _, _ = kb.before
+    changed = (now(), max(next_id, old_next_id), old_count + added, kb.seq)
     yield from rows(
-        "UPDATE kbs SET count = count + ?, next_id = CASE WHEN next_id < ? THEN ? ELSE next_id END, "
-        "updated_at = ? WHERE no = ?",
-        added,
-        next_id,
-        next_id,
-        now(),
-        kb.no,
+        "UPDATE kbs SET updated_at = ?, next_id = ?, count = ?, seq = ?, checksum = ? WHERE no = ?",
+        *changed,
+        checksum((no, kb_id, org, name, description, created_at, *changed)),
+        no,
     )
 
 

@@ -263,6 +263,8 @@ def _translated() -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             raise base.too_slow(_SEARCH_SECONDS) from error
         raise base.UnavailableError(f"database: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged name in its message
+        raise base.UnavailableError("database: its schema is damaged") from error
     except sqlite3.DatabaseError as error:
         if type(error) is sqlite3.DatabaseError:
             raise base.UnavailableError(f"database: {error}") from error

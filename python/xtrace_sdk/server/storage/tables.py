@@ -29,7 +29,7 @@ class Table:
 #: Every table that holds what a caller gave, in an order in which they can be filled. `facets` is made anew
 #: from the chunks.
 TABLES: tuple[Table, ...] = (
-    Table("orgs", ("id", "created_at")),
+    Table("orgs", ("id", "created_at", "checksum")),
     Table(
         "keys",
         (
@@ -48,11 +48,23 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "kbs",
-        ("no", "id", "org", "name", "description", "created_at", "updated_at", "next_id", "count", "seq"),
+        (
+            "no",
+            "id",
+            "org",
+            "name",
+            "description",
+            "created_at",
+            "updated_at",
+            "next_id",
+            "count",
+            "seq",
+            "checksum",
+        ),
     ),
     Table("permissions", ("key", "kb", "permission", "updated_at", "checksum"), keys=2),
     Table("contexts", ("no", "org", "id", "data", "public", "n", "chunks", "checksum"), page=100),
-    Table("bindings", ("kb", "context"), keys=2),
+    Table("bindings", ("kb", "context", "checksum"), keys=2),
     Table(
         "chunks",
         (
@@ -83,7 +95,7 @@ TABLES: tuple[Table, ...] = (
         keys=2,
     ),
     Table("deletions", ("kb", "seq", "ids", "checksum"), keys=2, page=100),
-    Table("replays", ("token", "digest", "kb", "expires", "ids")),
+    Table("replays", ("token", "digest", "kb", "expires", "ids", "checksum")),
 )
 
 

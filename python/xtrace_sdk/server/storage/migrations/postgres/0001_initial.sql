@@ -2,7 +2,8 @@
 
 CREATE TABLE orgs (
     id         TEXT COLLATE "C" PRIMARY KEY,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    checksum   BIGINT NOT NULL
 );
 
 CREATE TABLE keys (
@@ -30,7 +31,8 @@ CREATE TABLE kbs (
     updated_at  TEXT NOT NULL,
     next_id     BIGINT NOT NULL DEFAULT 1,
     count       BIGINT NOT NULL DEFAULT 0,
-    seq         BIGINT NOT NULL DEFAULT 0
+    seq         BIGINT NOT NULL DEFAULT 0,
+    checksum    BIGINT NOT NULL
 ) WITH (fillfactor = 50);  -- room for the versions of a row that every change rewrites
 CREATE INDEX kbs_org ON kbs (org);
 
@@ -59,6 +61,7 @@ CREATE TABLE contexts (
 CREATE TABLE bindings (
     kb      BIGINT NOT NULL REFERENCES kbs (no),
     context BIGINT NOT NULL REFERENCES contexts (no),
+    checksum BIGINT NOT NULL,
     PRIMARY KEY (kb, context)
 );
 CREATE INDEX bindings_context ON bindings (context);
@@ -125,6 +128,7 @@ CREATE TABLE replays (
     digest  TEXT NOT NULL,
     kb      BIGINT NOT NULL,
     expires DOUBLE PRECISION NOT NULL,
-    ids     TEXT NOT NULL
+    ids     TEXT NOT NULL,
+    checksum BIGINT NOT NULL
 );
 CREATE INDEX replays_expires ON replays (expires);

@@ -17,5 +17,13 @@ ALTER TABLE keys ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 UPDATE keys SET checksum = checksum(hash, org, admin, active, first_n, name, description, default_permission, created_at);
 ALTER TABLE permissions ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 UPDATE permissions SET checksum = checksum(key, kb, permission, updated_at);
+ALTER TABLE orgs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE orgs SET checksum = checksum(id, created_at);
+ALTER TABLE kbs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE kbs SET checksum = checksum(no, id, org, name, description, created_at, updated_at, next_id, count, seq);
+ALTER TABLE bindings ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE bindings SET checksum = checksum(kb, context);
+ALTER TABLE replays ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE replays SET checksum = checksum(token, digest, kb, expires, ids);
 -- Facets too long for an index of any engine are held by their SHA-256.
 UPDATE facets SET token = facet_token(token) WHERE length(token) > 256;
