@@ -10,7 +10,9 @@ CRASH = Path(__file__).with_name("crash.py")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(CRASH), *arguments], capture_output=True, text=True, timeout=110)
+    return subprocess.run(
+        [sys.executable, str(CRASH), *arguments], capture_output=True, text=True, timeout=110
+    )
 
 
 @pytest.mark.parametrize(
