@@ -141,6 +141,15 @@ def test_the_stored_object(writer, provider, tmp_path):
         WriterContext.load_from_disk("wrong", path)
 
 
+def test_the_owners_file_in_the_way_is_kept(owner, writer, provider, tmp_path):
+    path = tmp_path / "context"
+    owner.save_to_disk(path)
+    writer.save_to_disk(path)
+    assert WriterContext.load_from_disk(None, path, provider).name == "scanner"
+    (backup,) = tmp_path.glob("context.*.bak")
+    assert ExecutionContext.load_from_disk("owner's", backup, allow_insecure=True) == owner
+
+
 def test_every_changed_field_is_refused(writer, provider, tmp_path):
     path = tmp_path / "writer"
     content = json.dumps(writer.to_dict_enc()).encode()

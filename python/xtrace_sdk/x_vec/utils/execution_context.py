@@ -248,7 +248,7 @@ class ExecutionContext(Secret):
         """
         target = Path(path)
         prepare_target(target)
-        keep_other(target, self.public_part()["pk"])
+        keep_other(target, self.public_part())
         write_private(target, self.serialize_exec_context().encode("ascii"))
 
     @classmethod

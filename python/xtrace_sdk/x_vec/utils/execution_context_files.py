@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
@@ -26,14 +26,15 @@ def prepare_target(target: Path) -> None:
         raise PermissionError(f"path: no permission to write into {target.parent}")
 
 
-def keep_other(target: Path, pk: str) -> None:
-    """Give a second name to the context at `target` if it has other keys: it may be the only copy."""
+def keep_other(target: Path, public: Mapping[str, str]) -> None:
+    """Give a second name to the context at `target` if its pk or type is another: it may be the only copy."""
     try:
         content = target.read_bytes()
     except FileNotFoundError:
         return
     try:
-        if parse_object(content).get("pk") == pk:
+        stored = parse_object(content)
+        if all(stored.get(name) == public[name] for name in ("pk", "type")):
             return
     except DecryptionError:
         pass  # whatever it is, it is kept

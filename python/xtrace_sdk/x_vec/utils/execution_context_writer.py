@@ -164,7 +164,7 @@ class WriterContext(Secret):
         target = Path(path)
         prepare_target(target)
         stored = self.to_dict_enc()
-        keep_other(target, stored["pk"])
+        keep_other(target, stored)
         write_private(target, json.dumps(stored).encode("ascii"))
 
     @classmethod
