@@ -257,34 +257,34 @@ def on_distances(change):
     def lie(path, content, kind):
         if "/compute_hamming/" not in path:
             return content, kind
-        ids, rows, _ = wire.unpack_distances(content, kind, chunks=1, width=512)
-        ids, rows = change(ids.copy(), rows.copy())
-        return b"".join(wire.pack_columns(ids, 1, 512, [rows])), wire.COLUMNS
+        found = wire.unpack_distances(content, kind, chunks=1, width=512)
+        ids, rows, records = change(*(part.copy() for part in found))
+        return b"".join(wire.pack_columns(ids, 1, 512, [rows], records)), wire.COLUMNS
 
     return lie
 
 
-def swapped(ids, rows):
-    return ids, rows[[1, 0, *range(2, len(rows))]]
+def swapped(ids, rows, records):
+    return ids, rows[[1, 0, *range(2, len(rows))]], records
 
 
-def repeated(ids, rows):
+def repeated(ids, rows, records):
     rows[1] = rows[0]
-    return ids, rows
+    return ids, rows, records
 
 
-def left_out(ids, rows):
-    return ids[1:], rows[1:]
+def left_out(ids, rows, records):
+    return ids[1:], rows[1:], records[1:]
 
 
-def zeroed(ids, rows):
+def zeroed(ids, rows, records):
     rows[2] = 0
-    return ids, rows
+    return ids, rows, records
 
 
-def flipped(ids, rows):
+def flipped(ids, rows, records):
     rows[3, 0, 17] ^= 1
-    return ids, rows
+    return ids, rows, records
 
 
 def other_text(path, content, kind):
@@ -309,12 +309,12 @@ async def test_every_lie_is_found(server, liar, notes):
         await work.upload(lambda done, total: None)
         assert (await work.ask("boiler")).hits[0].document.body.endswith(NOTES[0])
         lies = {
-            on_distances(swapped): "distances are wrong",
-            on_distances(repeated): "distances are wrong",
+            on_distances(swapped): "not what was stored",
+            on_distances(repeated): "not what was stored",
             on_distances(left_out): "distances of 4 documents came back, 5 are stored",
             on_distances(zeroed): "not what was stored",
             on_distances(flipped): "not what was stored",
-            other_text: "is not the one that was stored",
+            other_text: "not what was stored",
         }
         for lie, message in lies.items():
             liar.lie = lie
@@ -334,7 +334,7 @@ async def test_demo_against_a_lying_server_fails(server, liar, notes, xtrace):
     }
     done = await asyncio.to_thread(xtrace, "demo", "--docs", notes, "--api-url", liar.url, **keys)
     assert done.returncode == 1
-    assert "distances are wrong" in done.stderr
+    assert "not what was stored" in done.stderr
     assert "Proven" not in done.stdout
     liar.lie = None
     done = await asyncio.to_thread(xtrace, "demo", "--docs", notes, "--api-url", liar.url, **keys)

@@ -40,7 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def from_us(original: Any, path: Path, embed_len: int, key_len: int, alpha_len: int | None) -> Pair:
     kind = "paillier" if alpha_len is None else "paillier_lookup"
     context = ExecutionContext.create(
-        PASSPHRASE, kind, embed_len, key_len, path=path, alpha_len=alpha_len, allow_insecure=key_len < 1024
+        PASSPHRASE,
+        kind,
+        embed_len,
+        key_len,
+        path=path,
+        alpha_len=alpha_len,
+        allow_insecure=key_len < 1024,
+        encoding="plain",
     )
     opened = original("load", passphrase=PASSPHRASE, path=str(path))
     assert (opened["embed_len"], opened["key_len"]) == (embed_len, key_len)
@@ -139,7 +146,7 @@ def test_our_file_is_refused_by_the_original_under_another_passphrase(
     original: Any, original_error: type[Exception], tmp_path: Path
 ) -> None:
     path = tmp_path / "context"
-    ExecutionContext.create(PASSPHRASE, "paillier", 64, 256, path=path, allow_insecure=True)
+    ExecutionContext.create(PASSPHRASE, "paillier", 64, 256, path=path, allow_insecure=True, encoding="plain")
     with pytest.raises(original_error, match="MAC check failed"):
         original("load", passphrase="another", path=str(path))
 

@@ -62,7 +62,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def context() -> ExecutionContext:
     """A small key, which is refused everywhere without the opt-in."""
     return ExecutionContext.create(
-        "correct horse", embedding_length=DIMENSIONS, key_len=256, allow_insecure=True
+        "correct horse",
+        embedding_length=DIMENSIONS,
+        key_len=256,
+        encoding="authenticated",
+        allow_insecure=True,
     )
 
 

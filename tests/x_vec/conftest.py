@@ -49,8 +49,14 @@ def lookup_client() -> CorePaillierClient:
 
 @pytest.fixture(scope="session", params=["paillier_lookup", "paillier"])
 def context(request: pytest.FixtureRequest) -> ExecutionContext:
+    """Of the original's format and encoding."""
     return ExecutionContext.create(
-        PASSPHRASE, request.param, embedding_length=48, key_len=KEY_LEN, allow_insecure=True
+        PASSPHRASE,
+        request.param,
+        embedding_length=48,
+        key_len=KEY_LEN,
+        encoding="plain",
+        allow_insecure=True,
     )
 
 

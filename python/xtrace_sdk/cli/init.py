@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,7 @@ async def init(
     used.
     """
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.utils.execution_context_files import prepare_target
 
     if kms_context and not kms_key:
         raise ConfigurationError("--kms-context: goes together with --kms-key")
@@ -99,14 +101,18 @@ async def init(
     async with settings.connect() as client:
         await client.list_exec_contexts()  # a wrong address or key is told before anything is made
         if new:
+            prepare_target(settings.context_path)
             context = ExecutionContext.create(
-                given.get(PASSPHRASE),
+                # KMS binds the context's id, which there is only afterwards.
+                secrets.token_urlsafe(32) if by_kms else given[PASSPHRASE],
                 "paillier_lookup",
                 described.dim,
                 key_len,
-                path=settings.context_path,
-                key_provider=kms.new_provider(settings, None) if by_kms else None,
+                encoding="authenticated",
             )
+            if by_kms:
+                context.rewrap(key_provider=kms.new_provider(settings, context.id))
+            context.save_to_disk(settings.context_path)
         else:
             context = settings.open_context()
         if context.embed_len() != described.dim:

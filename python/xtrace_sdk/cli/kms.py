@@ -1,8 +1,8 @@
 """Contexts whose root keys AWS KMS keeps.
 
-``XTRACE_KMS_KEY_ID`` names the KMS key; account and region come from boto3's own settings. The id of a sealed
-context is bound to its key as KMS's EncryptionContext, so that KMS logs what was opened. Contexts of the
-original's format get the one in ``XTRACE_KMS_ENCRYPTION_CONTEXT``, a JSON object, if it is set.
+``XTRACE_KMS_KEY_ID`` names the KMS key; account and region come from boto3's own settings. KMS's
+EncryptionContext is the JSON object in ``XTRACE_KMS_ENCRYPTION_CONTEXT``, if it is set; sealed contexts have
+their id beside it, so that KMS logs what was opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def new_provider(settings: Settings, context_id: str | None) -> AWSKMSKeyProvide
     """
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider
 
-    binding = _given(settings) if context_id is None else _binding(context_id)
+    binding = _binding(settings, context_id)
     return AWSKMSKeyProvider.create(_client(), _key_id(settings), encryption_context=binding)
 
 
@@ -42,14 +42,15 @@ def stored_provider(settings: Settings, stored: Mapping[str, Any]) -> AWSKMSKeyP
         wrapped = b64decode(stored["wrapped_key"], validate=True)
     except (KeyError, TypeError, ValueError):
         raise DecryptionError("wrapped_key: not valid base64") from None
-    binding = _binding(v2.read_header(stored)["id"]) if v2.is_v2(stored) else _given(settings)
+    binding = _binding(settings, v2.read_header(stored)["id"] if v2.is_v2(stored) else None)
     return AWSKMSKeyProvider.from_wrapped(
         wrapped, kms_client=_client(), key_id=_key_id(settings), encryption_context=binding
     )
 
 
-def _binding(context_id: str) -> dict[str, str]:
-    return {"xtrace-context": context_id}
+def _binding(settings: Settings, context_id: str | None) -> dict[str, str] | None:
+    given = _given(settings)
+    return given if context_id is None else {**(given or {}), "xtrace-context": context_id}
 
 
 def pairs(options: list[str]) -> str:

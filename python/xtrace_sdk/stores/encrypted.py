@@ -342,7 +342,11 @@ def _context(folder: Path, dimensions: int, key_provider: KeyProvider, key_len: 
         if (folder / "server").exists():
             raise ConfigurationError(f"path: {file} is missing; without it the data here cannot be read")
         return ExecutionContext.create(
-            key_provider=key_provider, embedding_length=dimensions, key_len=key_len, path=file
+            key_provider=key_provider,
+            embedding_length=dimensions,
+            key_len=key_len,
+            path=file,
+            encoding="authenticated",
         )
     context = ExecutionContext.load_from_disk(path=file, key_provider=key_provider)
     if context.embed_len() != dimensions:

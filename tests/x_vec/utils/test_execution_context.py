@@ -79,7 +79,7 @@ def test_the_public_part_has_no_secret(context):
 
 
 def test_defaults():
-    context = ExecutionContext.create("p")
+    context = ExecutionContext.create("p", encoding="plain")
     assert isinstance(context.homomorphic, PaillierLookupClient)
     assert isinstance(context.homomorphic, HomomorphicClient)
     assert (context.embed_len(), context.key_len(), context.homomorphic.alpha_len) == (512, 1024, 448)
@@ -92,13 +92,17 @@ def test_defaults():
     [("paillier", PaillierClient), ("PAILLIER_Lookup", PaillierLookupClient), ("Paillier", PaillierClient)],
 )
 def test_types_in_any_case(name, kind):
-    context = ExecutionContext.create("p", name, 8, 128, allow_insecure=True, **_alpha(kind))
+    context = ExecutionContext.create(
+        "p", name, 8, 128, allow_insecure=True, **_alpha(kind), encoding="plain"
+    )
     assert type(context.homomorphic) is kind
 
 
 @pytest.mark.parametrize("embedding_length", [1, 127, 128, 129, 400])
 def test_any_dimension_that_is_exact(embedding_length):
-    context = ExecutionContext.create("p", "paillier", embedding_length, 128, allow_insecure=True)
+    context = ExecutionContext.create(
+        "p", "paillier", embedding_length, 128, allow_insecure=True, encoding="plain"
+    )
     assert context.homomorphic.chunk_num == -(-embedding_length // 128)
 
 
@@ -116,7 +120,7 @@ def test_any_dimension_that_is_exact(embedding_length):
         ({"passphrase": "p", "embedding_length": 0}, "embedding_length"),
         ({"passphrase": "p", "embedding_length": 1.5}, "embedding_length"),
         ({"passphrase": "p", "key_len": 0}, "key_len"),
-        ({"passphrase": "p", "key_len": 3571}, "key_len"),
+        ({"passphrase": "p", "key_len": 3571, "encoding": "plain"}, "key_len"),
         ({"passphrase": "p", "homomorphic_client_type": "paillier", "alpha_len": 448}, "alpha_len"),
     ],
 )
@@ -135,7 +139,9 @@ def test_weak_keys_are_not_made(arguments):
 
 def test_a_provider_wins_over_a_passphrase(context):
     provider = PassphraseKeyProvider("other", b"salt of its own.")
-    made = ExecutionContext.create("p", "paillier", 8, 128, key_provider=provider, allow_insecure=True)
+    made = ExecutionContext.create(
+        "p", "paillier", 8, 128, key_provider=provider, allow_insecure=True, encoding="plain"
+    )
     assert made.key_provider is provider
     assert made.aes.decrypt(AESClient(provider.get_key()).encrypt("x")) == "x"
 
@@ -166,13 +172,13 @@ def test_round_trip_by_disk(context, tmp_path):
 
 def test_create_with_a_path_saves_at_once(tmp_path):
     path = tmp_path / "folder" / "context"
-    made = ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True)
+    made = ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True, encoding="plain")
     assert load(path, "p") == made
 
 
 def test_another_context_in_the_way_is_kept(context, tmp_path):
     path = tmp_path / "context"
-    other = ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True)
+    other = ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True, encoding="plain")
     context.save_to_disk(path)
     assert load(path) == context
     (backup,) = tmp_path.glob("context.*.bak")
@@ -189,7 +195,7 @@ def test_unwritable_paths_are_refused_before_a_key_is_made(tmp_path, monkeypatch
         ("/proc/no/such/folder", OSError),
     ):
         with pytest.raises(error):
-            ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True)
+            ExecutionContext.create("p", "paillier", 8, 128, path=path, allow_insecure=True, encoding="plain")
 
 
 def test_a_failed_save_leaves_the_old_file(context, tmp_path, monkeypatch):
@@ -216,7 +222,14 @@ def test_a_passphrase_provider_takes_the_salt_of_the_file(context, tmp_path):
 def test_the_original_salt_is_read_but_never_chosen(tmp_path):
     provider = PassphraseKeyProvider.from_wrapped(b"", passphrase="p")
     made = ExecutionContext.create(
-        None, "paillier", 8, 128, key_provider=provider, allow_insecure=True, path=tmp_path / "context"
+        None,
+        "paillier",
+        8,
+        128,
+        key_provider=provider,
+        allow_insecure=True,
+        path=tmp_path / "context",
+        encoding="plain",
     )
     stored = json.loads((tmp_path / "context").read_text())
     assert base64.b64decode(stored["wrapped_key"]) == b"xtrace-aes-gcm-v1"
@@ -299,7 +312,7 @@ def test_wrong_changed_and_cut_are_not_told_apart(context, tmp_path):
 def test_parts_of_two_contexts(context, tmp_path):
     kind = "paillier" if isinstance(context.homomorphic, PaillierClient) else "paillier_lookup"
     other = ExecutionContext.create(
-        PASSPHRASE, kind, 48, 256, salt=context.key_provider.wrap_key(), allow_insecure=True
+        PASSPHRASE, kind, 48, 256, salt=context.key_provider.wrap_key(), allow_insecure=True, encoding="plain"
     ).to_dict_enc()
     stored = context.to_dict_enc()
     for mixed in ({**stored, "pk": other["pk"]}, {**stored, "sk": other["sk"]}):
@@ -353,7 +366,7 @@ async def test_a_server_cannot_replace_keys_or_configuration(context):
     shelf.stored[context.id] = {**stored, "config": json.dumps({**config, "embed_len": 47})}
     with pytest.raises(KeyMismatchError, match="context_id"):
         await ExecutionContext.load_from_remote(PASSPHRASE, context.id, shelf, allow_insecure=True)
-    other = ExecutionContext.create(PASSPHRASE, "paillier", 8, 128, allow_insecure=True)
+    other = ExecutionContext.create(PASSPHRASE, "paillier", 8, 128, allow_insecure=True, encoding="plain")
     shelf.stored[context.id] = other.to_dict_enc()
     with pytest.raises(KeyMismatchError, match="context_id"):
         await ExecutionContext.load_from_remote(PASSPHRASE, context.id, shelf, allow_insecure=True)
@@ -396,7 +409,7 @@ async def test_a_server_that_stores_under_another_id(context):
 def test_equality_is_by_id(context, tmp_path):
     context.save_to_disk(tmp_path / "context")
     again = load(tmp_path / "context")
-    other = ExecutionContext.create("p", "paillier", 8, 128, allow_insecure=True)
+    other = ExecutionContext.create("p", "paillier", 8, 128, allow_insecure=True, encoding="plain")
     assert {context, again, other} == {context, other}
     assert context != other
     assert context != context.id

@@ -137,7 +137,7 @@ def test_ids_and_root_keys_are_random(provider, one):
 def test_keys_longer_than_the_original_format_holds(provider, one):
     """n² of 7,680-bit moduli has more digits than CPython reads: only this format stores such keys."""
     with pytest.raises(InputError, match="key_len"):
-        ExecutionContext.create("p", key_len=3840)
+        ExecutionContext.create("p", key_len=3840, encoding="plain")
     with pytest.raises(InputError, match="key_len"):
         ExecutionContext.create("p", key_len=7101, encoding="authenticated")
     stored = one.to_dict_enc()

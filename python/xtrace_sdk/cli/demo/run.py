@@ -74,7 +74,7 @@ class Demo:
     def make_keys(self) -> None:
         """A context under a passphrase that nobody keeps."""
         self.context = ExecutionContext.create(
-            secrets.token_urlsafe(24), "paillier_lookup", DIMENSIONS, KEY_LEN
+            secrets.token_urlsafe(24), "paillier_lookup", DIMENSIONS, KEY_LEN, encoding="authenticated"
         )
 
     async def encrypt(self, *, quiet: bool) -> None:
