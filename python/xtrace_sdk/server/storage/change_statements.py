@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,7 @@ def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[tuple[tuple[int, in
     )
     if not found:
         return None
-    whole = [one for one in found if _is_whole(feed.kb, one)]
+    whole = _whole(feed.kb, found)
     vectors = [Ciphertexts(*tuple(one)[3:6]) for one in whole]
     return (found[-1][-2], found[-1][-1]), Change(0, _NO_IDS, [one[0] for one in whole], vectors)
 
@@ -97,12 +98,19 @@ def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[tuple[tuple[int, in
 _VECTOR = "id, context, seq, ciphertexts, data, record, checksum"
 
 
-def _is_whole(kb: int, vector: Row) -> bool:
-    """Whether a row that begins with the columns `_VECTOR` is as it was written."""
-    if vector[6] == checksum((kb, *tuple(vector)[:6])):
-        return True
-    log.error("damaged row: vector %d of knowledge base number %d is not searched", vector[0], kb)
-    return False
+def _whole(kb: int, vectors: Sequence[Row]) -> list[Row]:
+    """The rows, which begin with the columns `_VECTOR`, that are as they were written."""
+    whole = [one for one in vectors if one[6] == checksum((kb, *tuple(one)[:6]))]
+    if len(whole) < len(vectors):
+        kept = {one[0] for one in whole}
+        first = next(one[0] for one in vectors if one[0] not in kept)
+        log.error(
+            "damaged rows: %d vectors of knowledge base number %d are left out, from chunk %d on",
+            len(vectors) - len(whole),
+            kb,
+            first,
+        )
+    return whole
 
 
 def feed(
@@ -137,9 +145,7 @@ def feed(
         found = found[:limit]
         last = (found[-1][7], found[-1][0])
         gone = [one for one in gone if one[0] <= last[0]]
-    changed = [
-        FedChunk(one[0], one[7], one[8], Ciphertexts(*tuple(one)[3:6])) for one in found if _is_whole(kb, one)
-    ]
+    changed = [FedChunk(one[0], one[7], one[8], Ciphertexts(*tuple(one)[3:6])) for one in _whole(kb, found)]
     removed = [(chunk_id, seq) for seq, ids in gone for chunk_id in ids.tolist()]
     return FeedPage(last[0], last[1], last != (sequence, None), removed, changed)
 

@@ -61,8 +61,10 @@ def checksum(values: Iterable[Parameter]) -> int:
             parts.append(b"f%s;" % value.hex().encode())
         elif value is None:
             parts.append(b"n;")
-        else:
-            data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+        elif isinstance(value, str):
+            data = value.encode("utf-8", "surrogateescape")
             parts += (b"s%d;" % len(data), data)
+        else:
+            parts += (b"b%d;" % len(value), value)
     digest = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
