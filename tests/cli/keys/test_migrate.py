@@ -31,7 +31,7 @@ def weak(tmp_path):
 def strong(tmp_path, keys):
     path = tmp_path / "strong"
     return ExecutionContext.create(
-        keys["XTRACE_PASS_PHRASE"], embedding_length=DIMENSIONS, path=path, encoding="plain"
+        keys["XTRACE_PASS_PHRASE"], embedding_length=DIMENSIONS, path=path, encoding="authenticated"
     )
 
 
