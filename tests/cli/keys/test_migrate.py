@@ -111,3 +111,24 @@ def test_wrong_passphrases_and_files(invoke, weak, strong, environment, tmp_path
     assert (done.exit_code, "no context at" in done.stderr) == (2, True)
     done = invoke("keys", "migrate", tmp_path / "weak", kb, "--json", **environment)
     assert json.loads(done.stdout)["moved"] == 0
+
+
+def test_a_past_epoch_is_emptied_and_retired(invoke, keys, sealed, kb, tmp_path):
+    model = tmp_path / "model"
+    model.write_text(json.dumps({"provider": "simhash", "model_name": "simhash", "dim": DIMENSIONS}))
+    model.chmod(0o600)
+    environment = {
+        "XTRACE_EXECUTION_CONTEXT_PATH": str(sealed),
+        "XTRACE_EMBEDDING_MODEL_PATH": str(model),
+        "XTRACE_ALLOW_INSECURE": "1",
+        "XTRACE_OLD_PASS_PHRASE": keys["XTRACE_PASS_PHRASE"],
+    }
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("The first page.")
+    assert invoke("xvec", "load", tmp_path / "texts", kb, **environment).exit_code == 0
+    assert invoke("keys", "begin-epoch", **environment).exit_code == 0
+    done = invoke("keys", "migrate", sealed, kb, "--json", **environment)
+    assert json.loads(done.stdout)["moved"] == 1, done.output
+    assert invoke("keys", "retire-epoch", 1, "--yes", **environment).exit_code == 0
+    (chunk,) = json.loads(invoke("xvec", "head", kb, "--json", **environment).stdout)
+    assert chunk["chunk_content"] == "The first page."
