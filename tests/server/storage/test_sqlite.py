@@ -1,6 +1,7 @@
 """The SQLite file: its settings, its format, its failures."""
 
 import asyncio
+import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from xtrace_sdk.server.storage.base import (
     TooSlowError,
     UnavailableError,
 )
+from xtrace_sdk.server.storage.integrity import verify
 from xtrace_sdk.server.storage.migrations import migrations
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
@@ -139,3 +141,40 @@ async def test_callers_are_looked_up_while_every_reader_is_busy(tmp_path: Path) 
 async def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="No such file"):
         SqliteStore(tmp_path / "none" / "db")
+
+
+async def test_an_older_file_gets_checksums(tmp_path: Path) -> None:
+    """What format 2 held is as it was, passes verification, and long facets are found."""
+    long = "f" * 300
+    meta = json.dumps({"tag1": "a", "facets": [long, "b"]})
+    key = key_record("secret", "org", admin=False, name="n", default_permission=7)
+    with sqlite3.connect(tmp_path / "db") as database:
+        database.execute("CREATE TABLE migrations (number INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
+        for number, script in migrations("sqlite")[:2]:
+            database.executescript(script)
+            database.execute("INSERT INTO migrations VALUES (?, '')", (number,))
+        for table, values in [
+            ("orgs", ("org", "2026")),
+            ("keys", (key.hash, "org", 0, 1, key.first_n, "n", "", 7, "2026", None)),
+            ("kbs", (1, "kb", "org", "name", "", "2026", "2026", 3, 1, 2)),
+            ("permissions", (key.hash, 1, 3, "2026")),
+            ("contexts", (1, "org", "c", None, None, None, None)),
+            ("bindings", (1, 1)),
+            ("chunks", (1, 2, 1, 5, "k", "name", "a", None, None, None, None, 2, meta, "sealed")),
+            ("facets", (1, long, 2)),
+            ("facets", (1, "b", 2)),
+            ("vectors", (1, 2, 1, 1, 1, b"\5", b"record")),
+            ("deletions", (1, 2, (1).to_bytes(8, "little"))),
+            ("replays", ("token", "digest", 1, 1e12, "[[2], 0]")),
+        ]:
+            database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    database.close()
+    store = SqliteStore(tmp_path / "db")
+    assert (await verify(store)).damage == []
+    found = await store.fetch("org", "kb", [2], frozenset({"content", "index", "record"}))
+    assert found[2].content == "sealed" and found[2].vector == Ciphertexts(1, b"\5")
+    assert (await store.select("org", "kb", Query("c", parse_filter({"facets": long})))).tolist() == [2]
+    assert [one.sequence for one in (await store.feed("org", "kb", None, 0, None, 9)).changed] == [1]
+    assert await store.delete("org", "kb", [2]) == 1
+    assert (await verify(store)).damage == []
+    await store.close()
