@@ -21,7 +21,7 @@ ROWS, DIMENSIONS = 1024, 512
 
 @pytest.fixture(scope="module")
 def context() -> ExecutionContext:
-    return ExecutionContext.create("correct horse", embedding_length=DIMENSIONS)
+    return ExecutionContext.create("correct horse", embedding_length=DIMENSIONS, encoding="plain")
 
 
 @pytest.fixture(scope="module")

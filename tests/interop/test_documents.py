@@ -215,6 +215,12 @@ def execution_context():
     return ExecutionContext.create(key_provider=PassphraseKeyProvider(PASSPHRASE))
 
 
+@pytest.fixture(scope="module")
+def plain_context():
+    """Of the original's encoding, whose ciphertexts the documents' lists of numbers are."""
+    return ExecutionContext.create(key_provider=PassphraseKeyProvider(PASSPHRASE), encoding="plain")
+
+
 @pytest.fixture
 def kms_service(monkeypatch):
     """A KMS with the key ``alias/xtrace``, found as boto3 finds any: by the environment."""
@@ -251,8 +257,8 @@ async def test_a_context_kept_by_a_passphrase(xtrace, tmp_path, monkeypatch):
     assert remote == ctx
     assert remote.aes.decrypt(ctx.aes.encrypt("text")) == "text"
     stored = await xtrace.get_serialized_exec_context(ctx.id)
-    assert stored["pk"] == ctx.homomorphic.stringify_pk()
-    assert ctx.aes.decrypt(stored["sk"]) == ctx.homomorphic.stringify_sk()  # encrypted, so not in clear
+    assert stored["pk"] == ctx.public_part()["pk"]
+    assert ctx.homomorphic.stringify_sk() not in json.dumps(stored)
     assert PASSPHRASE not in json.dumps(stored)
 
 
@@ -394,7 +400,7 @@ async def test_metadata_search(execution_context, xtrace, kb_id):
     assert "chunk_content" not in results[0]
     (chunk,) = page["results"]
     assert chunk["meta_data"] == COLLECTION[0]["meta_data"]
-    assert execution_context.aes.decrypt(chunk["chunk_content"]) == COLLECTION[0]["chunk_content"]
+    assert execution_context.open_content(chunk) == COLLECTION[0]["chunk_content"]
     # All results without a limit, the newest first; then pages of them.
     whole = await xtrace.meta_search_paginated(kb_id=kb_id, context_id=execution_context.id)
     assert [chunk["chunk_id"] for chunk in whole["results"]] == [4, 3, 2, 1]
@@ -418,13 +424,13 @@ async def test_metadata_search(execution_context, xtrace, kb_id):
 # The reference: what is left of it, as its texts say
 
 
-async def test_storing_and_changing_chunks_directly(server, execution_context, monkeypatch):
+async def test_storing_and_changing_chunks_directly(server, plain_context, monkeypatch):
     monkeypatch.setenv("XTRACE_API_KEY", server.api_key)
     monkeypatch.setenv("XTRACE_ADMIN_KEY", server.admin_key)
     async with XTraceIntegration(org_id=server.org_id, api_url=server.url) as xtrace:
         kb_id = (await xtrace.create_kb(name="reference", description="of the client"))["id"]
-        context_id = await execution_context.save_to_remote(xtrace)
-        loader = DataLoader(execution_context, xtrace)
+        context_id = await plain_context.save_to_remote(xtrace)
+        loader = DataLoader(plain_context, xtrace)
         embed = Embedding("simhash", "simhash", 512)
         texts = [f"the {number}th text of many" for number in range(1100)]
         index, db = await loader.load_data_from_memory(
@@ -453,15 +459,15 @@ async def test_storing_and_changing_chunks_directly(server, execution_context, m
         await xtrace.patch_chunks(kb_id, context_id, [{"chunk_id": 1101, "tag1": "patched"}])
         changed = await xtrace.get_chunk_by_id([1101, 1102], kb_id, ["chunk_content", "meta_data"])
         assert [chunk["meta_data"]["tag1"] for chunk in changed] == ["patched", "updated"]
-        assert execution_context.aes.decrypt(changed[1]["chunk_content"]) == texts[0]
+        assert plain_context.aes.decrypt(changed[1]["chunk_content"]) == texts[0]
 
-        query = execution_context.homomorphic.encrypt_vec_one(await embed.bin_embed(texts[0]))
+        query = plain_context.homomorphic.encrypt_vec_one(await embed.bin_embed(texts[0]))
         pairs = await xtrace.compute_hamming_distances(
             query=query, context_id=context_id, kb_id=kb_id, meta_filter={"tag1": "updated"}
         )
         ((found, cipher),) = pairs
         assert found == 1102
-        assert execution_context.homomorphic.decode_hamming_client_one(cipher) == 0
+        assert plain_context.homomorphic.decode_hamming_client_one(cipher) == 0
         ranged = await xtrace.compute_hamming_distances(query, context_id, kb_id, range=[1100, 1101])
         assert [chunk_id for chunk_id, _cipher in ranged] == [1100, 1101]
 

@@ -92,7 +92,8 @@ def test_records_come_back_with_their_rows(org, client, kb, accept: str) -> None
     assert found(range=[2, 3]) == records[1:3]
     assert [wire.decode_record(one.get("record", ""), "") for one in org.fetch(kb, [1, 2, 3, 4])] == records
     assert org.fetch(kb, [2], "record") == [{"chunk_id": 2, "meta_data": {}, "record": "YQ=="}]
-    assert "record" not in org.fetch(kb, [2], "chunk_content")[0]
+    assert "record" not in org.fetch(kb, [2], "meta_data")[0]
+    assert org.fetch(kb, [2], "chunk_content")[0]["record"] == "YQ=="
 
     index = chunks[0]["index"]
     sent = {"kb_id": kb, "context_id": client.context_id}

@@ -19,6 +19,8 @@ class Fields:
 
     def __init__(self, projection: Sequence[str] | None, default: Sequence[str]) -> None:
         names = set(projection or default)
+        if "chunk_content" in names:
+            names.add(wire.RECORD)  # without which nobody could open it
         self.names = names
         self.meta = None if "meta_data" in names else names & {*wire.TAGS, wire.FACETS}
         self.stored = frozenset(field for name, field in _STORED.items() if name in names)

@@ -163,7 +163,7 @@ class ExecutionContext(Secret):
         key_provider: KeyProvider | None = None,
         *,
         alpha_len: int | None = None,
-        encoding: Encoding = "plain",
+        encoding: Encoding = "authenticated",
         allow_insecure: bool = False,
     ) -> ExecutionContext:
         """A context with new keys.
