@@ -7,6 +7,7 @@ import pytest
 
 from xtrace_sdk.server.ciphertexts import public_part
 from xtrace_sdk.server.credentials import key_record
+from xtrace_sdk.server.filters import parse_filter
 from xtrace_sdk.server.storage.base import ChunkPatch, Ciphertexts, NewChunk, Query, Replay
 
 ORG, KB = "org", "kb"
@@ -58,6 +59,14 @@ async def everything(store: Any) -> dict[str, Any]:
         ids = (await store.select(ORG, kb.id, Query())).tolist()
         fields = frozenset({"content", "index", "record"})
         found["chunks", kb.id] = await store.fetch(ORG, kb.id, ids, fields)
+        for condition in (
+            {"tag1": "t1"},
+            {"tag1": {"$gte": "t1"}, "facets": {"$none": ["f1"]}},
+            {"tag2": {"$begins_with": "x"}},
+            {"facets": {"$all": ["all", "f2"]}},
+        ):
+            query = Query(filter=parse_filter(condition))
+            found["filter", kb.id, str(condition)] = (await store.select(ORG, kb.id, query)).tolist()
         found["feed", kb.id] = await store.feed(ORG, kb.id, None, 0, None, 1000)
     return found
 
