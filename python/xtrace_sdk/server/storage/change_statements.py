@@ -100,15 +100,16 @@ _VECTOR = "id, context, seq, ciphertexts, data, record, checksum"
 
 def _whole(kb: int, vectors: Sequence[Row]) -> list[Row]:
     """The rows, which begin with the columns `_VECTOR`, that are as they were written."""
-    whole = [one for one in vectors if one[6] == checksum((kb, *tuple(one)[:6]))]
-    if len(whole) < len(vectors):
-        kept = {one[0] for one in whole}
-        first = next(one[0] for one in vectors if one[0] not in kept)
+    whole: list[Row] = []
+    damaged: list[Row] = []
+    for one in vectors:
+        (whole if one[6] == checksum((kb, *tuple(one)[:6])) else damaged).append(one)
+    if damaged:
         log.error(
-            "damaged rows: %d vectors of knowledge base number %d are left out, from chunk %d on",
-            len(vectors) - len(whole),
+            "damaged rows: %d vectors of knowledge base number %d are left out, from chunk %s on",
+            len(damaged),
             kb,
-            first,
+            damaged[0][0],
         )
     return whole
 
