@@ -306,19 +306,26 @@ TEST(Arguments, RefuseOnlyWhatCouldBeWrong) {
 TEST(Batches, StopWhenAskedTo) {
   const SecretKey& key = key_of(256);
   const HammingEncryptor encryptor(key, 64);
-  const Bytes bits = random_bits(5000 * 64, 1);
-  Bytes out(5000 * encryptor.width());
-  std::size_t calls = 0, last = 0;
-  encryptor.encrypt(bits, out, {2, [&](std::size_t done, std::size_t total) {
-                                  EXPECT_GT(done, last);
-                                  EXPECT_EQ(total, 5000u);
-                                  last = done;
-                                  ++calls;
-                                  return true;
-                                }});
-  EXPECT_EQ(last, 5000u);
-  EXPECT_GT(calls, 1u);
-  EXPECT_THROW(encryptor.encrypt(bits, out, {2, [](std::size_t, std::size_t) { return false; }}), Interrupted);
+  // Long enough for several reports by one thread; of two, the one that reports may get hardly any work.
+  constexpr std::size_t kCount = 20000;
+  const Bytes bits = random_bits(kCount * 64, 1);
+  Bytes out(kCount * encryptor.width());
+  for (const int threads : {1, 2}) {
+    std::size_t calls = 0, last = 0;
+    encryptor.encrypt(bits, out, {threads, [&](std::size_t done, std::size_t total) {
+                                    EXPECT_GT(done, last);
+                                    EXPECT_EQ(total, kCount);
+                                    last = done;
+                                    ++calls;
+                                    return true;
+                                  }});
+    EXPECT_EQ(last, kCount);
+    if (threads == 1) {
+      EXPECT_GT(calls, 1u);
+    }
+    EXPECT_THROW(encryptor.encrypt(bits, out, {threads, [](std::size_t, std::size_t) { return false; }}),
+                 Interrupted);
+  }
 }
 
 TEST(Batches, WorkAfterFork) {
