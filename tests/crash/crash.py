@@ -82,6 +82,10 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def wait_for_death(self) -> None:
+        assert self._process is not None
+        assert self._process.wait(60) == -signal.SIGKILL
+
     def stop(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
@@ -121,11 +125,12 @@ CONTEXT_DATA = {
 
 
 class Writers:
-    """Threads that insert until they are stopped; `acknowledged` are the ids of each batch."""
+    """Threads that insert until they are stopped or refused; `acknowledged` are the ids of each batch."""
 
     def __init__(self, server: Server, kb: str, count: int = 8) -> None:
         self.acknowledged: dict[str, list[int]] = {}
         self.tried: set[str] = set()
+        self.refused: list[str] = []
         self.repeated = 0
         self._server, self._kb = server, kb
         self._stop = threading.Event()
@@ -160,7 +165,8 @@ class Writers:
                         self.acknowledged[name] = answer.json()["chunk_ids"]
                         break
                     if answer.status_code != 503 or "retry-after" not in answer.headers:
-                        raise AssertionError(answer.text)
+                        self.refused.append(f"refused: {answer.text}")
+                        return
                     self.repeated += 1
                     self._stop.wait(0.05)
                 number += 1
@@ -171,7 +177,7 @@ class Writers:
         end = time.monotonic() + 120
         while len(self.acknowledged) < goal:
             if time.monotonic() > end or not any(one.is_alive() for one in self._threads):
-                raise SystemExit("the writers do not get on")
+                raise SystemExit(f"the writers do not get on {self.refused[:1]}")
             time.sleep(0.002)
 
     def stop(self) -> None:
@@ -190,6 +196,7 @@ def faults(server: Server, kb: str, writers: Writers) -> list[str]:
         query = {"kb_id": kb, "context_id": CONTEXT, "query": encoded(1)}
         answer = api.post(path(wire.HAMMING), json=query, timeout=120).raise_for_status()
         ids = products(answer)
+    found += writers.refused
     found += [
         f"lost: {name}"
         for name, ids_of in writers.acknowledged.items()
@@ -306,33 +313,39 @@ def stop(folder: Path, options: argparse.Namespace) -> int:
 
 
 def power(folder: Path, options: argparse.Namespace) -> int:
-    """kill -9, then put back what was not synchronised: all of it, or all from some write on."""
+    """kill -9, then put back what was not synchronised: all of it, or all from some write on.
+
+    Every other time the process dies just before it synchronises, when there is something to put back.
+    """
     library = folder / "power.so"
     source = Path(__file__).with_name("power.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
     notes = folder / "notes"
     notes.mkdir()
-    environment = {"LD_PRELOAD": str(library), "POWER_NOTES": str(notes)}
+    cut = folder / "cut"
+    environment = {"LD_PRELOAD": str(library), "POWER_NOTES": str(notes), "POWER_CUT": str(cut)}
     server = Server(folder, None, environment | ({"POWER_LIES": "1"} if options.lies else {}))
     kb = prepared(server)
     writers = Writers(server, kb)
     draw = random.Random(1)
     dropped = 0
     found: list[str] = []
-    for _ in range(options.count):
-        writers.wait_for(draw.randrange(1, 30))
-        server.kill()
-        dropped += put_back(folder, notes, None if draw.random() < 0.5 else draw)
-        try:
+    try:
+        for number in range(options.count):
+            writers.wait_for(draw.randrange(1, 30))
+            if number % 2 == 0:
+                cut.touch()
+                server.wait_for_death()
+            else:
+                server.kill()
+            dropped += put_back(folder, notes, None if number % 4 == 0 else draw)
             server.start()
-        except SystemExit as error:
-            found.append(f"does not start: {error}")
-            break
-    if not found:
         writers.wait_for(1)
+    except SystemExit as error:  # it does not start, or they do not get on
+        found.append(str(error))
     writers.stop()
+    server.kill()
     if not found:
-        server.kill()
         dropped += put_back(folder, notes, None)
         server.start()
         found = faults(server, kb, writers)

@@ -4,12 +4,14 @@
  *
  *   POWER_NOTES   folder of the notes, one file for each database file (named by its inode)
  *   POWER_LIES    if set, synchronising forgets nothing: a disk that lies, or fsync switched off
+ *   POWER_CUT     when a file of this name appears, the process kills itself at its next synchronisation, before it
  *
  * A note: int64 offset, int64 length of the file before, int64 number of bytes that follow, those bytes. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +51,11 @@ static void note(int fd, off64_t offset, size_t count) {
   if (real_write(notes, record, 24 + before) != 24 + before) abort();
   free(record);
   close(notes);
+}
+
+static void cut_here(void) {
+  const char *name = getenv("POWER_CUT");
+  if (name != NULL && unlink(name) == 0) raise(SIGKILL);
 }
 
 static void forget(int fd) {
@@ -102,6 +109,7 @@ int fdatasync(int fd) {
   static int (*real)(int);
   if (real == NULL) real = dlsym(RTLD_NEXT, "fdatasync");
   pthread_mutex_lock(&lock);
+  cut_here();
   int result = real(fd);
   if (result == 0) forget(fd);
   pthread_mutex_unlock(&lock);
@@ -112,6 +120,7 @@ int fsync(int fd) {
   static int (*real)(int);
   if (real == NULL) real = dlsym(RTLD_NEXT, "fsync");
   pthread_mutex_lock(&lock);
+  cut_here();
   int result = real(fd);
   if (result == 0) forget(fd);
   pthread_mutex_unlock(&lock);
