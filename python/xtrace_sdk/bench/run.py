@@ -28,10 +28,13 @@ class Parameters:
     dimensions: int = 512
 
 
-#: Measured beside a full run on random vectors: 128-bit security, and longer vectors.
-VARIANTS = (Parameters(1536), Parameters(dimensions=1024))
-#: With these peers, as far as the run has them.
-VARIANT_PEERS = ("xtrace-ai-sdk", "gmpy2")
+#: Measured beside a full run on random vectors, with these peers as far as the run has them: 128-bit security,
+#: and longer vectors. xtrace-ai-sdk may draw a modulus too small for vectors of as many dimensions as its
+#: primes have bits; some of its distances are then wrong.
+VARIANTS = (
+    (Parameters(1536), ("xtrace-ai-sdk", "gmpy2")),
+    (Parameters(dimensions=1024), ("gmpy2",)),
+)
 
 
 def run(
@@ -77,9 +80,11 @@ def run(
 
     found = suite(mode, parameters, bits, peers)
     if mode in (FULL, SMOKE) and bits is None:
-        beside = [peer for peer in peers if peer in VARIANT_PEERS]
         found.variants = [
-            suite(BESIDE if mode is FULL else SMOKE, variant, None, beside) for variant in VARIANTS
+            suite(
+                BESIDE if mode is FULL else SMOKE, variant, None, [peer for peer in peers if peer in beside]
+            )
+            for variant, beside in VARIANTS
         ]
     return found
 
