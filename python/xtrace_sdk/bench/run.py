@@ -28,8 +28,8 @@ class Parameters:
     dimensions: int = 512
 
 
-#: Measured beside a full run on random vectors, with these peers as far as the run has them: 128-bit security,
-#: and longer vectors. xtrace-ai-sdk may draw a modulus too small for vectors of as many dimensions as its
+#: Measured beside a full run on random vectors, with these peers as far as the run has them: 128-bit
+#: security, and longer vectors. xtrace-ai-sdk may draw a modulus too small for as many dimensions as its
 #: primes have bits; some of its distances are then wrong.
 VARIANTS = (
     (Parameters(1536), ("xtrace-ai-sdk", "gmpy2")),
