@@ -105,9 +105,7 @@ int ftruncate64(int fd, off64_t length) {
 
 int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 
-int fdatasync(int fd) {
-  static int (*real)(int);
-  if (real == NULL) real = dlsym(RTLD_NEXT, "fdatasync");
+static int synchronised(int fd, int (*real)(int)) {
   pthread_mutex_lock(&lock);
   cut_here();
   int result = real(fd);
@@ -116,13 +114,14 @@ int fdatasync(int fd) {
   return result;
 }
 
+int fdatasync(int fd) {
+  static int (*real)(int);
+  if (real == NULL) real = dlsym(RTLD_NEXT, "fdatasync");
+  return synchronised(fd, real);
+}
+
 int fsync(int fd) {
   static int (*real)(int);
   if (real == NULL) real = dlsym(RTLD_NEXT, "fsync");
-  pthread_mutex_lock(&lock);
-  cut_here();
-  int result = real(fd);
-  if (result == 0) forget(fd);
-  pthread_mutex_unlock(&lock);
-  return result;
+  return synchronised(fd, real);
 }
