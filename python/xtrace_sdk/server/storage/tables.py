@@ -4,30 +4,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from xtrace_sdk.server.storage.checksums import CHECKSUMS, checksum
+from xtrace_sdk.server.storage.checksums import checksum
 from xtrace_sdk.server.storage.statements import Parameter, Repeated, Row, Steps, rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
-    """A table: its columns, of which the first `keys` are the primary key; `page` rows are read at once."""
+    """A table: its columns, of which the first `keys` are the primary key; `page` rows are read at once.
+
+    The column `checksum` is over all others, in their order, but for those in `unchecked` and for further
+    checksums: `further` says what those are over.
+    """
 
     name: str
     columns: tuple[str, ...]
     keys: int = 1
     page: int = 1000
+    unchecked: tuple[str, ...] = ()
+    further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for holder, over in CHECKSUMS.get(self.name, {}).items():
-            if not {holder, *over} <= set(self.columns):
-                raise ValueError(f"{self.name}: a checksum is over columns that are not listed")
+    @cached_property
+    def checksums(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each checksum, by the name of the column that holds it."""
+        out = {"checksum", *self.unchecked, *self.further}
+        return {"checksum": tuple(name for name in self.columns if name not in out), **self.further}
 
 
 #: Every table that holds what a caller gave, in an order in which they can be filled. `facets` is made anew
-#: from the chunks.
+#: from the chunks. Columns that copy others (tags, facets) have no checksum; `integrity` compares them
+#: with the rest.
 TABLES: tuple[Table, ...] = (
     Table("orgs", ("id", "created_at", "checksum")),
     Table(
@@ -45,6 +54,7 @@ TABLES: tuple[Table, ...] = (
             "last_used_at",
             "checksum",
         ),
+        unchecked=("last_used_at",),
     ),
     Table(
         "kbs",
@@ -63,7 +73,12 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table("permissions", ("key", "kb", "permission", "updated_at", "checksum"), keys=2),
-    Table("contexts", ("no", "org", "id", "data", "public", "n", "chunks", "checksum"), page=100),
+    Table(
+        "contexts",
+        ("no", "org", "id", "data", "public", "n", "chunks", "checksum"),
+        page=100,
+        unchecked=("no",),
+    ),
     Table("bindings", ("kb", "context", "checksum"), keys=2),
     Table(
         "chunks",
@@ -88,6 +103,8 @@ TABLES: tuple[Table, ...] = (
         ),
         keys=2,
         page=500,
+        unchecked=("tag1", "tag2", "tag3", "tag4", "tag5", "facets", "content"),
+        further={"content_checksum": ("kb", "id", "content")},
     ),
     Table(
         "vectors",
@@ -120,7 +137,7 @@ def write_rows(table: Table, values: Sequence[Sequence[Parameter]]) -> Steps[Non
 def damaged(table: Table, row: Row) -> list[str]:
     """The columns with checksums that do not fit the row."""
     found = []
-    for holder, over in CHECKSUMS.get(table.name, {}).items():
+    for holder, over in table.checksums.items():
         if row[table.columns.index(holder)] != checksum(row[table.columns.index(name)] for name in over):
             found.append(holder)
     return found
