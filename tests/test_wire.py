@@ -1,6 +1,7 @@
 """The bytes between client and server, read and written by hand."""
 
 import base64
+import hashlib
 import json
 import struct
 import tracemalloc
@@ -290,3 +291,49 @@ def test_error_round_trip() -> None:
 )
 def test_any_error_body_gives_a_message(body: bytes, message: str) -> None:
     assert wire.read_error(body) == (message, None)
+
+
+# Manifests
+
+
+def test_a_manifest_travels_whole_in_the_header_of_a_write() -> None:
+    sealed = bytes(range(89))
+    tag = wire.manifest_tag(sealed)
+    assert tag == hashlib.sha256(sealed).hexdigest()
+    assert wire.manifest_tag(None) == "none"
+    for expected in ("none", "0" * 64):
+        header = wire.encode_manifest_header("ctx_1.a-b", expected, sealed)
+        assert header == f"ctx_1.a-b;{expected};{base64.b64encode(sealed).decode()}"
+        assert wire.decode_manifest_header(header) == ("ctx_1.a-b", expected, sealed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "ctx",
+        "ctx;none",
+        "ctx;none;QQ==;",
+        ";none;QQ==",
+        "c x;none;QQ==",
+        "ctx\n;none;QQ==",
+        "c" * 129 + ";none;QQ==",
+        "ctx;None;QQ==",
+        "ctx;;QQ==",
+        f"ctx;{'0' * 63};QQ==",
+        f"ctx;{'A' * 64};QQ==",
+        "ctx;none;",
+        "ctx;none;QQ",
+        "ctx;none;Q Q==",
+        f"ctx;none;{base64.b64encode(bytes(513)).decode()}",
+        f"ctx;{hashlib.sha256(b'A').hexdigest()};QQ==",
+    ],
+)
+def test_a_malformed_manifest_header_is_refused_by_name(value: str) -> None:
+    with pytest.raises(InputError, match="x-xtrace-manifest"):
+        wire.decode_manifest_header(value)
+
+
+def test_a_manifest_of_the_greatest_length_is_read() -> None:
+    sealed = bytes(range(256)) * 2
+    assert wire.decode_manifest(wire.encode_manifest(sealed), "manifest") == sealed

@@ -28,11 +28,18 @@ little-endian integer of ``width`` bytes (`ciphertext_width`). It travels in thr
 
 A **record** is at most 160 bytes that a client stores beside a vector and gets back with it. The server does
 not look into it; inside JSON it is one base64 string.
+
+A **manifest** is at most 512 sealed bytes that a client keeps for each knowledge base and context and
+replaces in the transaction of every change of rows. Its **tag** names it: the SHA-256 of the sealed bytes. A
+write carries it as the header ``X-XTrace-Manifest: <context id>;<tag in force, or none>;<base64 of the new
+one>``; the answer to an unfiltered search has it there as base64 alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from array import array
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
@@ -53,6 +60,8 @@ ADMIN_KEY_HEADER: Final = "x-xtrace-key"
 ORG_ID_HEADER: Final = "x-xtrace-org-id"
 IDEMPOTENCY_KEY_HEADER: Final = "idempotency-key"
 REQUEST_ID_HEADER: Final = "x-request-id"
+MANIFEST_HEADER: Final = "x-xtrace-manifest"
+MANIFEST_TAG_HEADER: Final = "x-xtrace-manifest-tag"
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/x-msgpack"
@@ -65,6 +74,7 @@ CHUNKS_META_PAGE: Final = "/v1/chunk/meta/page/{org_id}"
 CHUNKS_BY_META: Final = "/v1/chunk/by-meta/{org_id}"
 HAMMING: Final = "/v1/compute_hamming/{org_id}"
 CHANGES: Final = "/v1/changes/{org_id}"
+MANIFESTS: Final = "/v1/manifests/{org_id}"
 CONTEXTS: Final = "/v1/exec_context/{org_id}"
 CONTEXT: Final = "/v1/exec_context/{org_id}/{context_id}"
 KB_CONTEXTS: Final = "/v1/exec_context/{org_id}/{kb_id}/context"
@@ -85,11 +95,16 @@ FACETS: Final = "facets"
 RECORD: Final = "record"
 PROJECTIONS: Final = ("chunk_id", "chunk_content", "index", RECORD, "name", "meta_data", "key", *TAGS, FACETS)
 
+CONTEXT_ID: Final = r"[A-Za-z0-9_.-]{1,128}"
+MANIFEST_LONGEST: Final = 512  # bytes, sealed
+NO_MANIFEST: Final = "none"  # the tag where there is none
+
 # Rights of an API key on a knowledge base: cumulative bits.
 READ: Final = 1
 WRITE: Final = 3
 DELETE: Final = 7
 
+_TAG: Final = re.compile(r"[0-9a-f]{64}")
 _COLUMNS_MAGIC: Final = b"XTC1"
 _COLUMNS_HEADER: Final = 32
 # First bytes of msgpack's unsigned integers (fixint, uint 8 to 64) and binary data (bin 8 to 32).
@@ -181,6 +196,51 @@ def decode_record(text: str, field: str) -> bytes:
     if len(record) > LONGEST:
         raise InputError(f"{field}: {len(record)} bytes, a record has at most {LONGEST}")
     return record
+
+
+def manifest_tag(sealed: bytes | None) -> str:
+    """The tag of a manifest, `NO_MANIFEST` for None: the SHA-256 of its sealed bytes in hex."""
+    return NO_MANIFEST if sealed is None else hashlib.sha256(sealed).hexdigest()
+
+
+def encode_manifest(sealed: bytes) -> str:
+    """A sealed manifest as it stands in JSON and in the header of an answer."""
+    return b2a_base64(sealed, newline=False).decode("ascii")
+
+
+def decode_manifest(text: str, field: str) -> bytes:
+    """A sealed manifest out of JSON or a header. Raises InputError unless it is base64 of 1 to 512 bytes."""
+    try:
+        sealed = a2b_base64(text, strict_mode=True)
+    except (Base64Error, ValueError):
+        raise InputError(f"{field}: not valid base64") from None
+    if not 1 <= len(sealed) <= MANIFEST_LONGEST:
+        raise InputError(f"{field}: {len(sealed)} bytes, a manifest has 1 to {MANIFEST_LONGEST}")
+    return sealed
+
+
+def encode_manifest_header(context_id: str, expected: str, sealed: bytes) -> str:
+    """The header of a write: `sealed` takes the place of the manifest with the tag `expected`."""
+    return f"{context_id};{expected};{encode_manifest(sealed)}"
+
+
+def decode_manifest_header(value: str) -> tuple[str, str, bytes]:
+    """(context id, expected tag, sealed manifest) of a write's header. Raises InputError."""
+    parts = value.split(";")
+    if len(parts) != 3 or not re.fullmatch(CONTEXT_ID, parts[0]):
+        raise InputError(f"{MANIFEST_HEADER}: expected <context id>;<tag in force or none>;<base64>")
+    expected = checked_manifest_tag(parts[1], MANIFEST_HEADER)
+    sealed = decode_manifest(parts[2], MANIFEST_HEADER)
+    if expected == manifest_tag(sealed):
+        raise InputError(f"{MANIFEST_HEADER}: the manifest is the one that it is to replace")
+    return parts[0], expected, sealed
+
+
+def checked_manifest_tag(tag: str, field: str) -> str:
+    """`tag` as it is if it can be that of a manifest, or of none. Raises InputError."""
+    if tag != NO_MANIFEST and not _TAG.fullmatch(tag):
+        raise InputError(f"{field}: expected the tag in force, 64 digits of lowercase hex, or none")
+    return tag
 
 
 # Answers to a search

@@ -49,7 +49,7 @@ MAX_VALUES = 1_000_000
 Chunks = Annotated[list[T], Field(fail_fast=True, max_length=MAX_CHUNKS)]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # no database holds NUL
 Name = Annotated[Text, Field(max_length=1000)]
-ContextId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+ContextId = Annotated[str, Field(pattern=f"^{wire.CONTEXT_ID}$")]
 Integer = Annotated[int, BeforeValidator(_integral)]
 Permission = Annotated[
     int,
