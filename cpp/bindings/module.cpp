@@ -13,6 +13,7 @@
 
 #include "xvec/dispatch.h"
 #include "xvec/hamming.h"
+#include "xvec/multiset_hash.h"
 #include "xvec/paillier.h"
 
 namespace py = pybind11;
@@ -53,6 +54,11 @@ py::object to_int(std::span<const std::uint8_t> number) {
 
 std::span<const std::uint8_t> view(const Bits& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+std::span<const std::uint8_t> view(const py::bytes& bytes) {
+  const std::string_view text = bytes;
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
 std::string shape_text(const std::vector<py::ssize_t>& shape) {
@@ -187,11 +193,28 @@ void register_vectors(py::module_& m) {
   secret_class<xvec::RecordKey>(m, "RecordKey",
                                 "One writer's secret of the authenticated encoding, in one key epoch.")
       .def(py::init([](const py::bytes& secret, std::uint32_t epoch, const py::bytes& writer) {
-             const std::string_view bytes = secret;
-             return xvec::RecordKey({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, epoch,
-                                    std::string_view(writer));
+             return xvec::RecordKey(view(secret), epoch, std::string_view(writer));
            }),
            py::arg("secret"), py::arg("epoch"), py::arg("writer"));
+
+  secret_class<xvec::MultisetHash>(m, "MultisetHash", "Adds up a secret pseudorandom function of records.")
+      .def(py::init([](const py::bytes& key) { return xvec::MultisetHash(view(key)); }), py::arg("key"))
+      .def(
+          "sum",
+          [](const xvec::MultisetHash& hash, const py::object& table_argument, int threads) {
+            const Bits table = array_argument(table_argument, "table", {-1, -1});
+            std::uint8_t sum[xvec::kMultisetHashSize];
+            const std::span<const std::uint8_t> from = view(table);
+            const auto rows = static_cast<std::size_t>(table.shape(0));
+            const Progress no_progress;
+            const xvec::Batch options = batch(threads, no_progress);
+            {
+              const py::gil_scoped_release released;
+              hash.sum(from, rows, sum, options);
+            }
+            return py::bytes(reinterpret_cast<const char*>(sum), sizeof sum);
+          },
+          py::arg("table"), py::kw_only(), py::arg("threads") = 0);
 
   auto encryptor =
       secret_class<xvec::HammingEncryptor>(m, "HammingEncryptor", "Encrypts binary vectors of a fixed dimension.");

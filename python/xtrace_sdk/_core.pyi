@@ -82,6 +82,21 @@ class RecordKey:
     def __init__(self, secret: bytes, epoch: int, writer: bytes) -> None:
         """`secret`: 32 bytes; `writer`: at most 64 bytes, none for the owner. Raises InputError."""
 
+class MultisetHash:
+    """Adds up a secret pseudorandom function of records: MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend
+    and Suh, "Incremental Multiset Hash Functions" (ASIACRYPT 2003). The key is in locked memory.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        """`key`: 32 bytes. Raises InputError."""
+    def sum(self, table: NDArray[np.uint8], *, threads: int = 0) -> bytes:
+        """Table of records (N, width), as in `xtrace_sdk.records` -> 32 bytes, little-endian.
+
+        The sum modulo 2**256 of ``SHAKE256(bytes([32]) + key + bytes([len(record)]) + record)[:32]``, so that
+        sums of parts add up to that of the whole. Raises InputError naming the first row whose record is
+        longer than the row.
+        """
+
 class HammingEncryptor:
     """Encrypts binary vectors of a fixed dimension; owns the fixed-base tables.
 
