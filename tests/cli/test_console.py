@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import typer
 
@@ -32,6 +34,20 @@ def test_failing_file_system_is_an_error_of_one_line(capsys):
         full()
     assert caught.value.exit_code == 1
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/data'\n"
+
+
+def test_input_that_ends_is_an_error(capsys):
+    @command
+    def asks(json_output: bool) -> None:
+        raise EOFError
+
+    for as_json in (True, False):
+        with pytest.raises(typer.Exit) as caught:
+            asks(json_output=as_json)
+        assert caught.value.exit_code == 1
+        shown = capsys.readouterr()
+        said = json.loads(shown.out)["error"]["message"] if as_json else shown.err
+        assert "the input ended" in said
 
 
 def test_pages_that_end():

@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from xtrace_sdk import _core
+from xtrace_sdk.cli import app
 
 
 def test_version(xtrace):
@@ -35,6 +38,61 @@ def test_no_arguments_and_unknown_command(xtrace):
     done = xtrace("frobnicate")
     assert done.returncode == 2
     assert "frobnicate" in done.stderr
+
+
+def commands(group, *names):
+    """All commands below a group: (names, command)."""
+    for name, one in group.commands.items():
+        if hasattr(one, "commands"):
+            yield from commands(one, *names, name)
+        else:
+            yield (*names, name), one
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+def test_every_command_that_ends_speaks_json():
+    with_json = {
+        names for names, one in COMMANDS.items() if any("--json" in option.opts for option in one.params)
+    }
+    assert set(COMMANDS) - with_json == {("serve",), ("shell",)}
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_wrong_usage_is_json_after_json(names):
+    done = CliRunner().invoke(app, [*names, "--json", "--no-such-option"])
+    assert done.exit_code == 2 and done.stderr == ""
+    error = json.loads(done.stdout)["error"]
+    assert error["status"] is None and re.search("--(no-such-option|json)", error["message"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["frobnicate", "--json"], "No such command 'frobnicate'"),
+        (["--json"], "No such option: --json"),
+        (["kb", "list", "--json", "more"], "unexpected extra argument"),
+        (["xvec", "head", "--json"], "Missing argument 'KB_ID'"),
+        (["bench", "--json", "--key-len", "many"], "Invalid value for '--key-len'"),
+        (["bench", "--json", "--key-len", "5"], "Invalid value for '--key-len'"),
+        (["version", "--json", "--json=yes"], "--json"),
+    ],
+)
+def test_what_is_wrong_is_told_in_either_form(arguments, problem):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and done.stderr == ""
+    message = json.loads(done.stdout)["error"]["message"]
+    assert problem in message
+    others = [one for one in arguments if one != "--json"]
+    if others and problem != "--json":
+        done = CliRunner().invoke(app, others)
+        assert done.exit_code == 2 and done.stdout == "" and message in done.stderr
+
+
+def test_what_follows_two_dashes_is_no_option():
+    done = CliRunner().invoke(app, ["version", "--", "--json"])
+    assert done.exit_code == 2 and done.stdout == "" and "--json" in done.stderr
 
 
 def python(code, *arguments):

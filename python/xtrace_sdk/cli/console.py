@@ -47,6 +47,8 @@ def command(function: Function) -> Function:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except EOFError:
+            fail("the input ended where an answer was asked for", as_json=as_json)
         except BrokenPipeError:  # the reader of a pipe went away: not worth a message
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None

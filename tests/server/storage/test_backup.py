@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import json
 import sqlite3
 import stat
 from pathlib import Path
@@ -153,9 +154,15 @@ def test_the_commands(tmp_path: Path, filled, all_of, client) -> None:
     file = str(tmp_path / "backup")
     done = run(app, ["backup", file, "--data", str(first)])
     assert done.exit_code == 0 and "rows written" in done.stdout, done.output
-    assert run(app, ["backup", file, "--data", str(first)]).exit_code == 2, "exists"
-    done = run(app, ["restore", file, "--data", str(second)])
+    done = run(app, ["backup", file, "--data", str(first), "--json"])
+    assert done.exit_code == 2, "exists"
+    assert json.loads(done.stdout) == {"error": {"message": "FILE: exists already", "status": None}}
+    done = run(app, ["restore", file, "--data", str(second), "--json"])
     assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    again = json.loads(run(app, ["backup", f"{file}-2", "--data", str(first), "--json"]).stdout)
+    assert again == {"file": f"{file}-2", "rows": rows, "damaged": 0} and rows > 0
+    assert json.loads(run(app, ["verify", "--data", str(second), "--json"]).stdout)["damage"] == []
     assert asyncio.run(contents(second)) == expected
     assert run(app, ["restore", file, "--data", str(second)]).exit_code == 1, "not empty"
     copy = third / "xtrace.sqlite3"
