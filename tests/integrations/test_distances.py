@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from xtrace_sdk import wire
+from xtrace_sdk.integrations import transport
 from xtrace_sdk.integrations.errors import NotFoundError, TransportError, UnexpectedAnswerError
 from xtrace_sdk.records import as_table
 
@@ -76,6 +77,27 @@ async def test_blocks_are_the_whole_answer(recorder, client, count):
     found = await whole(client.compute_hamming_distances_blocks(QUERY, "CTX", "KB"))
     assert np.array_equal(found[0], ids) and np.array_equal(found[1], products)
     assert all(1024 <= size <= 8192 for size in found[2][:-1])
+
+
+async def test_a_busy_reader_has_little_waiting(recorder, connect, monkeypatch):
+    monkeypatch.setattr(transport, "_MOST_WAITING", 1 << 20)
+    ids, products, body = answer_of(200_000)
+    before_rows = len(body) - products.nbytes
+    recorder.answers.append(lambda request: streamed(request, body))
+    client = connect(recorder.url, timeout=1.5, retries=0)
+    found, waiting = [], []
+    async with aclosing(client.compute_hamming_distances_blocks(QUERY, "CTX", "KB")) as blocks:
+        async for block in blocks:
+            if not found:
+                await asyncio.sleep(
+                    2
+                )  # longer than the server may be silent: it is not the server that waits
+            found.append(block)
+            taken = before_rows + ROW * sum(len(one.ids) for one in found)
+            waiting.append(client.traffic.received - taken)
+    assert np.array_equal(np.concatenate([block.ids for block in found]), ids)
+    assert np.array_equal(np.concatenate([block.products for block in found]), products)
+    assert max(waiting) < 3 << 19 < products.nbytes // 2
 
 
 async def test_a_lost_connection_gives_no_row_twice(recorder, client):

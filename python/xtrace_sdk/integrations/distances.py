@@ -49,6 +49,7 @@ async def blocks(
     try:
         ended = False
         while not ended:
+            arriving.took(busy=False)
             await arriving.news.wait()
             arriving.news.clear()
             ended = task.done()
@@ -71,6 +72,7 @@ async def blocks(
                         found = wire.Distances(found.ids[new], found.products[new], found.records[new])
                     if found.ids.size:
                         last = int(found.ids[-1])
+                        arriving.took(busy=True)
                         yield found
                 if ended:
                     reader.finish(arriving.content)

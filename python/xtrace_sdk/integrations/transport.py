@@ -41,6 +41,7 @@ _LONGEST_PAUSE: Final = 8.0
 _LONGEST_RETRY_AFTER: Final = 60.0
 _REPEAT_ON: Final = frozenset({500, 502, 503, 504})
 _LONGEST_ERROR: Final = 1 << 16
+_MOST_WAITING: Final = 16 << 20  # bytes of a body beside those that its reader works on
 _LONGEST_MESSAGE: Final = 1000
 _LONGEST_ID: Final = 100
 
@@ -60,12 +61,33 @@ class Arriving:
 
     `head` is the answer without a body, None before the first byte. A request that is tried again begins
     again, with another `head`. `news` is set whenever something has changed.
+
+    No more is read while much of the body waits here for a reader who is busy, so that memory does not grow
+    with the answer; `took` tells whether the reader is.
     """
 
     def __init__(self) -> None:
         self.head: Answer | None = None
         self.content = bytearray()
         self.news = asyncio.Event()
+        self._busy = False
+        self._taken = asyncio.Event()
+
+    def took(self, *, busy: bool) -> None:
+        """The reader took what it could: it now works on that (`busy`), or needs more to go on."""
+        self._busy = busy
+        self._taken.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for a busy reader that no more is to be read."""
+        return self._busy and len(self.content) >= _MOST_WAITING
+
+    async def room(self) -> None:
+        """Until more of the body may be read."""
+        while self.full:
+            self._taken.clear()
+            await self._taken.wait()
 
 
 class Transport:
@@ -219,7 +241,8 @@ class Transport:
         # One growing buffer: `read()` would collect pieces and join them, holding a large answer twice.
         content = bytearray() if arriving is None else arriving.content
         received = 0
-        begin = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        begin = clock()
         limit.reschedule(begin + self.timeout)
         async for piece in response.content.iter_any():
             content += piece
@@ -229,6 +252,11 @@ class Transport:
                 return None
             if arriving is not None:
                 arriving.news.set()
+                if arriving.full:  # the pause is ours, and in no time limit
+                    limit.reschedule(None)
+                    paused = clock()
+                    await arriving.room()
+                    begin += clock() - paused
             limit.reschedule(begin + self.timeout + received / _SLOWEST)
         return cast("bytes", content)  # read like bytes everywhere, and never changed
 
