@@ -5,26 +5,47 @@
 
 namespace xvec {
 
-AffineMap::AffineMap(const Integer& m, const Integer& a, const Integer& b, std::size_t f_limbs)
-    : limbs_(m.limbs()),
-      f_limbs_(f_limbs),
-      memory_((2 + (f_limbs + limbs_ - 1) / limbs_) * limbs_ * sizeof(Limb)),
-      m_inverse_(0 - negative_inverse(m.low64())) {
-  const Integer r = Integer::power_of_two(64 * limbs_) % m;
-  Limb* to = memory_.as<Limb>();
-  m.to_limbs(to, limbs_);
-  (a * r % m).to_limbs(to += limbs_, limbs_);
-  Integer factor = b;
-  for (std::size_t at = 0; at < f_limbs; at += limbs_) {
-    factor = factor * r % m;
-    factor.to_limbs(to += limbs_, limbs_);
-  }
+Modulus::Modulus(const Integer& m)
+    : bits_(m.bits()),
+      limbs_(m.limbs()),
+      memory_(2 * limbs_ * sizeof(Limb)),
+      inverse_(0 - negative_inverse(m.low64())) {
+  m.to_limbs(memory_.as<Limb>(), limbs_);
+  (Integer::power_of_two(128 * limbs_) % m).to_limbs(memory_.as<Limb>() + limbs_, limbs_);
 }
 
-void AffineMap::run(Limb* y, const Limb* x, const Limb* f, Scratch& scratch) const noexcept {
-  const std::size_t n = limbs_;
+void Modulus::enter(Limb* y, const Limb* a, Scratch& scratch) const noexcept {
+  mpn::multiply(scratch.sum, a, value() + limbs_, limbs_, scratch.multiply);
+  reduce(y, scratch.sum, 0, 1);
+}
+
+void Modulus::reduce(Limb* y, Limb* t, Limb top, int products) const noexcept {
+  montgomery_reduce(y, nullptr, t, top, value(), inverse_, limbs_, products);
+}
+
+void Modulus::subtract(Limb* y, const Limb* z, Scratch& scratch) const noexcept {
+  Limb* masked = scratch.product;
+  const Limb borrow = mpn::subtract(y, y, z, limbs_);
+  for (std::size_t i = 0; i < limbs_; ++i) masked[i] = value()[i] & (0 - borrow);
+  mpn::add(y, y, masked, limbs_);
+}
+
+bool Modulus::invert(Limb* y, Limb* a, Scratch& scratch) const noexcept {
+  return mpn::invert(y, a, value(), limbs_, scratch.multiply);
+}
+
+AffineMap::AffineMap(const Modulus& m, const Limb* a, const Limb* b, std::size_t f_limbs)
+    : m_(m), f_limbs_(f_limbs), factors_((1 + (f_limbs + m.limbs() - 1) / m.limbs()) * m.limbs() * sizeof(Limb)) {
+  Modulus::Scratch scratch;
+  Limb* to = factors_.as<Limb>();
+  m.enter(to, a, scratch);
+  for (std::size_t at = 0; at < f_limbs; at += m.limbs(), b = to) m.enter(to += m.limbs(), b, scratch);
+}
+
+void AffineMap::run(Limb* y, const Limb* x, const Limb* f, Modulus::Scratch& scratch) const noexcept {
+  const std::size_t n = m_.limbs();
   Limb *sum = scratch.sum, *product = scratch.product;
-  const Limb* factor = memory_.as<Limb>() + n;
+  const Limb* factor = factors_.as<Limb>();
   mpn::multiply(sum, x, factor, n, scratch.multiply);
   Limb top = 0;
   int products = 1;
@@ -39,15 +60,7 @@ void AffineMap::run(Limb* y, const Limb* x, const Limb* f, Scratch& scratch) con
     }
     top += mpn::add(sum, sum, product, 2 * n);
   }
-  // Every product is below R m.
-  montgomery_reduce(y, nullptr, sum, top, memory_.as<Limb>(), m_inverse_, n, products);
-}
-
-void AffineMap::subtract(Limb* y, const Limb* z, Scratch& scratch) const noexcept {
-  Limb* masked = scratch.product;
-  const Limb borrow = mpn::subtract(y, y, z, limbs_);
-  for (std::size_t i = 0; i < limbs_; ++i) masked[i] = memory_.as<Limb>()[i] & (0 - borrow);
-  mpn::add(y, y, masked, limbs_);
+  m_.reduce(y, sum, top, products);  // every product is below R m
 }
 
 }  // namespace xvec

@@ -330,6 +330,16 @@ void from_digits(Limb* r, std::size_t limbs, const Limb* digits, std::size_t n, 
   }
 }
 
+bool invert(Limb* r, Limb* a, const Limb* m, std::size_t n, Limb* scratch) noexcept {
+  return mpn_sec_invert(out(r), out(a), in(m), size(n), 128 * n, out(scratch)) != 0;
+}
+bool below(const Limb* a, const Limb* b, std::size_t n) noexcept {
+  DoubleLimb difference = 0;
+  for (std::size_t i = 0; i < n; ++i)
+    difference = DoubleLimb{a[i]} - b[i] - (static_cast<Limb>(difference >> 64) & 1);
+  return (static_cast<Limb>(difference >> 64) & 1) != 0;
+}
+
 int compare_vartime(const Limb* a, const Limb* b, std::size_t n) noexcept { return mpn_cmp(in(a), in(b), size(n)); }
 
 }  // namespace mpn

@@ -10,6 +10,7 @@
 
 #include "affine_map.h"
 #include "batch.h"
+#include "declassify.h"
 #include "hamming_internal.h"
 #include "kernel.h"
 #include "key_material.h"
@@ -41,19 +42,20 @@ void keep_least(std::atomic<std::size_t>& least, std::size_t value) {
 struct HammingDecoder::Impl {
   Impl(const KeyMaterial& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel)
       : layout(key.public_key(), dimensions),
-        n_memory(key.public_key().n()),
         plain_width(key.public_key().n().size()),
         block(key.has_subgroup() ? kBlock : kBlock / 4),
         one_side(largest_sum(layout.chunk_dimensions) < key.p()),
+        n(Integer::from_bytes(key.public_key().n())),
+        m(one_side ? key.p() : Integer::from_bytes(key.public_key().n())),
         field(key.p()),
         n_squared(limbs_for_bits(8 * layout.width)),
         q_memory((field.plain_limbs() + field.limbs()) * sizeof(Limb)),
         side_p(make_decryptor(kernel, {key.p(), key.exponent_p(), key.kappa_p(), layout.width, schedule})),
         side_q(make_decryptor(kernel, {key.q(), key.exponent_q(), key.kappa_q(), layout.width, schedule})) {
     Integer::from_bytes(key.public_key().n_squared()).to_limbs(n_squared.data(), n_squared.size());
-    const std::size_t n = field.plain_limbs();
-    key.q().to_limbs(q_memory.as<Limb>(), n);
-    field.to_digit(q_memory.as<Limb>() + n, inverse(key.q(), key.p()) * field.radix(1) % key.p());
+    const std::size_t limbs = field.plain_limbs();
+    key.q().to_limbs(q_memory.as<Limb>(), limbs);
+    field.to_digit(q_memory.as<Limb>() + limbs, inverse(key.q(), key.p()) * field.radix(1) % key.p());
   }
 
   [[nodiscard]] bool in_range(const std::uint8_t* c) const noexcept {
@@ -93,7 +95,8 @@ struct HammingDecoder::Impl {
     side_p->run(in + first * width, width, m_p, valid_p, count);
     if (both) side_q->run(in + first * width, width, m_q, valid_q, count);
     for (std::size_t i = 0; i < count; ++i) {
-      if (valid_p[i] == 0 || (both && valid_q[i] == 0) || !in_range(in + (first + i) * width)) {
+      const bool valid = (valid_p[i] & (both ? valid_q[i] : 1)) != 0;
+      if (!declassified(valid) || !in_range(in + (first + i) * width)) {
         keep_least(bad, first + i);
       }
       if (both) {
@@ -110,17 +113,12 @@ struct HammingDecoder::Impl {
     throw InvalidCiphertext("rows: ciphertext of row " + std::to_string(row) + why, row);
   }
 
-  // The modulus that a plaintext is known by.
-  [[nodiscard]] Integer modulus() const {
-    return one_side ? Integer::from_limbs(field.p(), field.plain_limbs()) : Integer::from_bytes(n_memory);
-  }
-
   Layout layout;
-  Number n_memory;
   std::size_t plain_width;
   std::size_t block;  // items at a time; plain keys take long for each, and interruption is to be prompt
   bool one_side;
-  PAdic field;  // modulo the larger prime
+  Modulus n, m;  // m: what plaintexts are known by, the larger prime or n
+  PAdic field;   // modulo the larger prime
   std::vector<Limb> n_squared;
   SecureBuffer q_memory;  // q, and q^-1 R mod p
   std::unique_ptr<Decryptor> side_p, side_q;
@@ -173,21 +171,26 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
 
 namespace {
 
+constexpr Limb kZero[2 * kMaxPrimeLimbs] = {}, kOne[2 * kMaxPrimeLimbs] = {1};
+
 // What is known of a query: its plaintexts as they are in a sum, and as bits.
 struct KnownQuery {
   // A_q / s mod m, and P(q), each of as many limbs as m, chunk by chunk.
-  KnownQuery(const HammingDecoder::Query& query, const Layout& layout, const Integer& n, const Integer& m,
-             const Integer& scale_inverse)
+  KnownQuery(const HammingDecoder::Query& query, const Layout& layout, const Modulus& n, const Modulus& m,
+             const Limb* scale_inverse)
       : limbs(m.limbs()), memory(2 * layout.chunks * limbs * sizeof(Limb)) {
     const RecordMasks masks(query.key, n, layout.dimensions, MaskUse::query);
+    const AffineMap encode(n, masks.scale(), kOne, masks.limbs()), rescale(m, kZero, scale_inverse, n.limbs());
     WipedArray<Limb, kMaxMaskLimbs> mask;
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> plain;
+    Modulus::Scratch scratch;
     for (std::size_t chunk = 0; chunk < layout.chunks; ++chunk) {
       Limb* to = memory.as<Limb>() + 2 * chunk * limbs;
-      pack_fields(to + limbs, limbs, query.bits.data() + layout.begin(chunk), layout.size(chunk));
+      pack_fields(plain, n.limbs(), query.bits.data() + layout.begin(chunk), layout.size(chunk));
+      std::memcpy(to + limbs, plain, limbs * sizeof(Limb));
       masks.mask(mask, chunk, query.nonce.data());
-      const Integer plain =
-          masks.scale() * Integer::from_limbs(to + limbs, limbs) + Integer::from_limbs(mask, masks.limbs());
-      (plain % n * scale_inverse % m).to_limbs(to, limbs);
+      encode.run(plain, plain, mask, scratch);
+      rescale.run(to, kZero, plain, scratch);
     }
   }
   [[nodiscard]] const Limb* scaled(std::size_t chunk) const { return memory.as<Limb>() + 2 * chunk * limbs; }
@@ -210,16 +213,29 @@ Limb foreign_bits(const Limb* y, std::size_t limbs, std::size_t fields) noexcept
 // What undoes the masks of one writer's records in one epoch: (Dec - F) / s mod m.
 struct Unmasking {
   Unmasking(const HammingDecoder::Impl& impl, const RecordKey& key)
-      : n(Integer::from_bytes(impl.n_memory)),
-        m(impl.modulus()),
-        masks(key, n, impl.layout.dimensions, MaskUse::record),
-        scale_inverse(inverse(masks.scale() % m, m)),
-        map(m, scale_inverse, m - scale_inverse, masks.limbs()) {}
+      : masks(key, impl.n, impl.layout.dimensions, MaskUse::record),
+        inverses(make_inverses(masks, impl.n, impl.m)),
+        map(impl.m, scale_inverse(), scale_inverse() + impl.m.limbs(), masks.limbs()) {}
 
-  Integer n, m;
+  [[nodiscard]] const Limb* scale_inverse() const { return inverses.as<Limb>(); }
+
   RecordMasks masks;
-  Integer scale_inverse;
+  SecureBuffer inverses;  // 1 / s and -1 / s mod m
   AffineMap map;
+
+ private:
+  static SecureBuffer make_inverses(const RecordMasks& masks, const Modulus& n, const Modulus& m) {
+    SecureBuffer inverses(2 * m.limbs() * sizeof(Limb));
+    Modulus::Scratch scratch;
+    WipedArray<Limb, 2 * kMaxPrimeLimbs> scale;
+    AffineMap(m, kZero, kOne, n.limbs()).run(scale, kZero, masks.scale(), scratch);
+    Limb* to = inverses.as<Limb>();
+    if (!declassified(m.invert(to, scale, scratch))) {
+      throw std::runtime_error("the scale of a writer shares a factor with n");
+    }
+    m.subtract(to + m.limbs(), to, scratch);
+    return inverses;
+  }
 };
 
 // Gives what is under the mask of each ciphertext to consume(row, chunk, y, scratch), which returns the bits that
@@ -235,7 +251,7 @@ bool unmask(const HammingDecoder::Impl& impl, const Unmasking& by, std::span<con
     const auto [first, last, worker] = mine;
     WipedArray<Limb, kMaxMaskLimbs> mask;
     WipedArray<Limb, 2 * kMaxPrimeLimbs> y;
-    AffineMap::Scratch scratch;
+    Modulus::Scratch scratch;
     Limb found = 0;
     for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl.block) {
       const std::size_t end = std::min(item + impl.block, last * layout.chunks);
@@ -249,7 +265,7 @@ bool unmask(const HammingDecoder::Impl& impl, const Unmasking& by, std::span<con
     }
     foreign |= found;
   });
-  return bad == kNone && foreign == 0;
+  return declassified(bad == kNone && foreign == 0);
 }
 
 }  // namespace
@@ -267,11 +283,11 @@ void HammingDecoder::decode_records(std::span<const std::uint8_t> rows, std::spa
     throw std::invalid_argument("query: only 0 and 1 are bits");
   }
   const Unmasking by(*impl_, key);
-  const KnownQuery known(query, layout, by.n, by.m, by.scale_inverse);
+  const KnownQuery known(query, layout, impl_->n, impl_->m, by.scale_inverse());
   std::ranges::fill(distances, 0);
   const bool sound = unmask(*impl_, by, rows, nonces, batch,
-                            [&](std::size_t row, std::size_t chunk, Limb* y, AffineMap::Scratch& scratch) {
-                              by.map.subtract(y, known.scaled(chunk), scratch);
+                            [&](std::size_t row, std::size_t chunk, Limb* y, Modulus::Scratch& scratch) {
+                              impl_->m.subtract(y, known.scaled(chunk), scratch);
                               int ones = 0;
                               for (std::size_t j = 0; j < known.limbs; ++j) {
                                 ones += std::popcount(y[j] ^ known.packed(chunk)[j]);
@@ -292,9 +308,9 @@ void HammingDecoder::open_records(std::span<const std::uint8_t> rows, std::span<
   require_size(nonces.size(), count * kNonceSize, "nonces");
   require_size(bits.size(), count * layout.dimensions, "bits");
   const Unmasking by(*impl_, key);
-  const std::size_t limbs = by.m.limbs();
+  const std::size_t limbs = impl_->m.limbs();
   const bool sound = unmask(*impl_, by, rows, nonces, batch,
-                            [&](std::size_t row, std::size_t chunk, const Limb* y, AffineMap::Scratch&) {
+                            [&](std::size_t row, std::size_t chunk, const Limb* y, Modulus::Scratch&) {
                               const std::size_t fields = layout.size(chunk);
                               std::uint8_t* to = bits.data() + row * layout.dimensions + layout.begin(chunk);
                               for (std::size_t i = 0; i < fields; ++i) {

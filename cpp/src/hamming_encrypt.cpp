@@ -8,6 +8,7 @@
 
 #include "affine_map.h"
 #include "batch.h"
+#include "declassify.h"
 #include "hamming_internal.h"
 #include "kernel.h"
 #include "key_material.h"
@@ -56,7 +57,7 @@ class BufferedRandom {
   void draw_below(Limb* out, const Limb* bound, std::size_t limbs, std::size_t bits) {
     do {
       draw(out, limbs, bits);
-    } while (mpn::compare_vartime(out, bound, limbs) >= 0);
+    } while (!declassified(mpn::below(out, bound, limbs)));
   }
 
  private:
@@ -279,7 +280,7 @@ class PlainPublicBlocks final : public BlockEncryptor {
 struct HammingEncryptor::Impl {
   Impl(const PublicKey& key, const Layout& layout_in, std::unique_ptr<BlockEncryptor> blocks_in)
       : n(Integer::from_bytes(key.n())), layout(layout_in), blocks(std::move(blocks_in)) {}
-  Integer n;
+  Modulus n;
   Layout layout;
   std::unique_ptr<BlockEncryptor> blocks;
 };
@@ -376,12 +377,13 @@ void encrypt_records(const HammingEncryptor& encryptor, std::span<const std::uin
     throw std::invalid_argument("key: records are encrypted with g = 1 + n, or with the secret key");
   }
   const RecordMasks masks(key, impl.n, layout.dimensions, use);
-  const AffineMap map(impl.n, masks.scale(), Integer(1), masks.limbs());
-  const std::size_t limbs = map.limbs(), m_limbs = impl.blocks->message_limbs(limbs);
+  const Limb one[2 * kMaxPrimeLimbs] = {1};
+  const AffineMap map(impl.n, masks.scale(), one, masks.limbs());
+  const std::size_t limbs = impl.n.limbs(), m_limbs = impl.blocks->message_limbs(limbs);
   encrypt_items(impl, bits, m_limbs, true, out, batch, source, [&](Limb* m, std::size_t first, std::size_t last) {
     WipedArray<Limb, 2 * kMaxPrimeLimbs> plain;
     WipedArray<Limb, kMaxMaskLimbs> mask;
-    AffineMap::Scratch scratch;
+    Modulus::Scratch scratch;
     for (std::size_t item = first; item < last; ++item, m += m_limbs) {
       pack_item(plain, limbs, layout, bits.data(), item);
       masks.mask(mask, item % layout.chunks, nonces.data() + item / layout.chunks * kNonceSize);

@@ -40,6 +40,10 @@ void select(Limb* r, const Limb* table, std::size_t n, std::size_t entries, std:
 void to_digits(Limb* digits, std::size_t n, unsigned bits, const Limb* a, std::size_t limbs, std::size_t at) noexcept;
 // r[0..limbs) = the number of n digits, each below 2^bits; what does not fit is dropped.
 void from_digits(Limb* r, std::size_t limbs, const Limb* digits, std::size_t n, unsigned bits) noexcept;
+// r = 1 / a mod m, m odd; false, with r of no use, if there is none. a < m, destroyed; scratch: 4 n limbs.
+bool invert(Limb* r, Limb* a, const Limb* m, std::size_t n, Limb* scratch) noexcept;
+// a < b.
+bool below(const Limb* a, const Limb* b, std::size_t n) noexcept;
 // -1, 0, 1 for a < b, a == b, a > b.
 int compare_vartime(const Limb* a, const Limb* b, std::size_t n) noexcept;
 

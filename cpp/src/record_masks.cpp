@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <string>
-#include <vector>
 
 #include "shake256.h"
 
@@ -73,7 +72,7 @@ std::size_t write_input(std::uint8_t* to, const RecordKey& key, std::string_view
   return static_cast<std::size_t>(parts.end() - to);
 }
 
-std::size_t mask_size(const Integer& n) { return (n.bits() + 7) / 8 + 16; }
+std::size_t mask_size(const Modulus& n) { return (n.bits() + 7) / 8 + 16; }
 
 }  // namespace
 
@@ -83,16 +82,16 @@ RecordKey::~RecordKey() = default;
 RecordKey::RecordKey(RecordKey&&) noexcept = default;
 RecordKey& RecordKey::operator=(RecordKey&&) noexcept = default;
 
-RecordMasks::RecordMasks(const RecordKey& key, const Integer& n, std::size_t dimensions, MaskUse use)
+RecordMasks::RecordMasks(const RecordKey& key, const Modulus& n, std::size_t dimensions, MaskUse use)
     : size_(mask_size(n)), length_(0), input_(kLongestInput), scale_memory_(n.limbs() * sizeof(Limb)) {
   static_assert(kRecordSecretSize < 256 && kMaxWriterSize < 256 && kNonceSize < 256);
-  std::vector<std::uint8_t> wide(size_);
   length_ = write_input(input_.data(), key, "scale", 0, 0, {});
-  shake256(wide, {input_.data(), length_});
-  const Integer scale = Integer::from_bytes(wide) % n;
-  wipe(wide.data(), wide.size());
-  if (gcd(scale, n) != Integer(1)) throw std::runtime_error("the scale of a writer shares a factor with n");
-  scale.to_limbs(scale_memory_.as<Limb>(), n.limbs());
+  WipedArray<Limb, kMaxMaskLimbs> wide;
+  wide[limbs() - 1] = 0;
+  shake256({reinterpret_cast<std::uint8_t*>(wide.values), size_}, {input_.data(), length_});
+  const Limb zero[2 * kMaxPrimeLimbs] = {}, one[2 * kMaxPrimeLimbs] = {1};
+  Modulus::Scratch scratch;
+  AffineMap(n, zero, one, limbs()).run(scale_memory_.as<Limb>(), zero, wide, scratch);
   const std::uint8_t no_nonce[kNonceSize] = {};
   length_ = write_input(input_.data(), key, use == MaskUse::record ? "vec" : "qry", dimensions, 0, no_nonce);
 }
@@ -105,10 +104,6 @@ void RecordMasks::mask(Limb* out, std::size_t chunk, const std::uint8_t* nonce) 
   tail.add({nonce, kNonceSize});
   out[limbs() - 1] = 0;
   shake256({reinterpret_cast<std::uint8_t*>(out), size_}, {input.values, length_});
-}
-
-Integer RecordMasks::scale() const {
-  return Integer::from_limbs(scale_memory_.as<Limb>(), scale_memory_.size() / sizeof(Limb));
 }
 
 }  // namespace xvec

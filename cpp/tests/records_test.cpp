@@ -56,8 +56,12 @@ TEST(AffineMap, AgreesWithIntegers) {
     const Integer m = numbers.runs(bits - 1) * Integer(2) + Integer(1);
     if (m == Integer(1)) continue;
     const Integer a = numbers.uniform(bits) % m, b = c % 5 == 0 ? m - Integer(1) : numbers.runs(bits) % m;
-    const AffineMap map(m, a, b, (f_bits + 63) / 64);
-    const std::size_t n = map.limbs();
+    const Modulus modulus(m);
+    const std::size_t n = modulus.limbs();
+    std::vector<Limb> a_limbs(n), b_limbs(n);
+    a.to_limbs(a_limbs.data(), n);
+    b.to_limbs(b_limbs.data(), n);
+    const AffineMap map(modulus, a_limbs.data(), b_limbs.data(), (f_bits + 63) / 64);
     const Integer x = c % 3 == 0 ? Integer::power_of_two(64 * n) - Integer(1) : numbers.runs(64 * n);
     const Integer f = c % 7 == 0 ? Integer::power_of_two(f_bits) - Integer(1) : numbers.runs(f_bits);
     const Integer z = numbers.uniform(bits) % m;
@@ -65,12 +69,16 @@ TEST(AffineMap, AgreesWithIntegers) {
     x.to_limbs(x_limbs.data(), n);
     f.to_limbs(f_limbs.data(), f_limbs.size());
     z.to_limbs(z_limbs.data(), n);
-    AffineMap::Scratch scratch;
+    Modulus::Scratch scratch;
     map.run(y.data(), x_limbs.data(), f_limbs.data(), scratch);
     const Integer expected = (a * x + b * f) % m;
     ASSERT_EQ(Integer::from_limbs(y.data(), n), expected) << "case " << c;
-    map.subtract(y.data(), z_limbs.data(), scratch);
+    modulus.subtract(y.data(), z_limbs.data(), scratch);
     ASSERT_EQ(Integer::from_limbs(y.data(), n), (expected + m - z) % m) << "case " << c;
+    ASSERT_EQ(modulus.invert(y.data(), a_limbs.data(), scratch), gcd(a, m) == Integer(1)) << "case " << c;
+    if (gcd(a, m) == Integer(1)) {
+      ASSERT_EQ(Integer::from_limbs(y.data(), n), inverse(a, m)) << "case " << c;
+    }
   }
 }
 
