@@ -56,9 +56,10 @@ std::span<const std::uint8_t> view(const Bits& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
-std::span<const std::uint8_t> view(const py::bytes& bytes) {
-  const std::string_view text = bytes;
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+// A key, as bytes or as a buffer that its owner can wipe.
+std::span<const std::uint8_t> view(const py::buffer_info& key) {
+  if (key.itemsize != 1 || key.ndim != 1 || key.strides[0] != 1) throw std::invalid_argument("key: expected bytes");
+  return {static_cast<const std::uint8_t*>(key.ptr), static_cast<std::size_t>(key.size)};
 }
 
 std::string shape_text(const std::vector<py::ssize_t>& shape) {
@@ -192,13 +193,13 @@ xvec::HammingEncryptor public_encryptor(const xvec::PublicKey& key, std::size_t 
 void register_vectors(py::module_& m) {
   secret_class<xvec::RecordKey>(m, "RecordKey",
                                 "One writer's secret of the authenticated encoding, in one key epoch.")
-      .def(py::init([](const py::bytes& secret, std::uint32_t epoch, const py::bytes& writer) {
-             return xvec::RecordKey(view(secret), epoch, std::string_view(writer));
+      .def(py::init([](const py::buffer& secret, std::uint32_t epoch, const py::bytes& writer) {
+             return xvec::RecordKey(view(secret.request()), epoch, std::string_view(writer));
            }),
            py::arg("secret"), py::arg("epoch"), py::arg("writer"));
 
   secret_class<xvec::MultisetHash>(m, "MultisetHash", "Adds up a secret pseudorandom function of records.")
-      .def(py::init([](const py::bytes& key) { return xvec::MultisetHash(view(key)); }), py::arg("key"))
+      .def(py::init([](const py::buffer& key) { return xvec::MultisetHash(view(key.request())); }), py::arg("key"))
       .def(
           "sum",
           [](const xvec::MultisetHash& hash, const py::object& table_argument, int threads) {

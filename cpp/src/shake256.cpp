@@ -60,10 +60,12 @@ void permute(std::uint64_t* a) noexcept {
   }
 }
 
-void add_bytes(std::uint64_t* state, const std::uint8_t* bytes, std::size_t count) noexcept {
-  std::uint64_t words[kRate / 8] = {};
-  std::memcpy(words, bytes, count);
-  for (std::size_t i = 0; i < kRate / 8; ++i) state[i] ^= words[i];
+void add_block(std::uint64_t* state, const std::uint8_t* bytes) noexcept {
+  for (std::size_t i = 0; i < kRate / 8; ++i) {
+    std::uint64_t word;  // an array of them would stay on the stack
+    std::memcpy(&word, bytes + 8 * i, sizeof word);
+    state[i] ^= word;
+  }
 }
 
 }  // namespace
@@ -73,14 +75,14 @@ void shake256(std::span<std::uint8_t> out, std::span<const std::uint8_t> in) noe
   WipedArray<std::uint8_t, kRate> last;
   std::memset(state, 0, sizeof state.values);
   for (; in.size() >= kRate; in = in.subspan(kRate)) {
-    add_bytes(state, in.data(), kRate);
+    add_block(state, in.data());
     permute(state);
   }
   std::memset(last, 0, kRate);
   if (!in.empty()) std::memcpy(last, in.data(), in.size());
   last.values[in.size()] ^= 0x1f;
   last.values[kRate - 1] ^= 0x80;
-  add_bytes(state, last, kRate);
+  add_block(state, last);
   for (;;) {
     permute(state);
     const std::size_t some = std::min(kRate, out.size());

@@ -79,7 +79,7 @@ class SecretKey:
 class RecordKey:
     """One writer's secret of the authenticated encoding in one key epoch, in locked memory."""
 
-    def __init__(self, secret: bytes, epoch: int, writer: bytes) -> None:
+    def __init__(self, secret: bytes | bytearray, epoch: int, writer: bytes) -> None:
         """`secret`: 32 bytes; `writer`: at most 64 bytes, none for the owner. Raises InputError."""
 
 class MultisetHash:
@@ -87,7 +87,7 @@ class MultisetHash:
     and Suh, "Incremental Multiset Hash Functions" (ASIACRYPT 2003). The key is in locked memory.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes | bytearray) -> None:
         """`key`: 32 bytes. Raises InputError."""
     def sum(self, table: NDArray[np.uint8], *, threads: int = 0) -> bytes:
         """Table of records (N, width), as in `xtrace_sdk.records` -> 32 bytes, little-endian.

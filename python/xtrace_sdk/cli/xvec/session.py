@@ -58,7 +58,7 @@ class Session:
         return embedding
 
     @cached_property
-    def _label_key(self) -> bytes:
+    def _label_key(self) -> bytearray:
         return self.writing.subkey(b"xtrace command line labels", 0)
 
     def label(self, kind: str, *parts: str | int) -> str:

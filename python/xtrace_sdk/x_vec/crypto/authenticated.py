@@ -44,7 +44,7 @@ from xtrace_sdk.errors import DecryptionError, InputError, IntegrityError
 from xtrace_sdk.records import Table
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
 from xtrace_sdk.x_vec.crypto.owner_seal import open_from_writer, public_half, seal_to_owner
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 
 NONCE_BYTES: Final = 24
 _VERSION: Final = 1
@@ -59,7 +59,7 @@ _WRITERS_VERSION: Final = b"\x03"
 _CONTENT_NONCE: Final = 12
 
 Decoded = TypeVar("Decoded", np.int32, np.uint8)
-Subkey = Callable[[bytes, int], bytes]
+Subkey = Callable[[bytes, int], SecretBytes]
 
 
 def altered() -> IntegrityError:
@@ -176,11 +176,11 @@ class RecordKeys(Secret):
 
     def __init__(
         self,
-        secret: Callable[[int, bytes], bytes],
-        content_key: Callable[[int], bytes],
+        secret: Callable[[int, bytes], SecretBytes],
+        content_key: Callable[[int], SecretBytes],
         epoch: Callable[[], int],
         writer: str,
-        sealing_key: Callable[[int], bytes],
+        sealing_key: Callable[[int], SecretBytes],
     ) -> None:
         self._sealing_key = sealing_key
         self._secret = secret
@@ -195,8 +195,11 @@ class RecordKeys(Secret):
     def of_owner(cls, subkey: Subkey, epoch: Callable[[], int]) -> RecordKeys:
         """All secrets, derived from the root keys of the epochs."""
 
-        def secret(of_epoch: int, writer: bytes) -> bytes:
-            return HKDFExpand(SHA256(), KEY_BYTES, b"writer" + writer).derive(subkey(_SECRETS, of_epoch))
+        def secret(of_epoch: int, writer: bytes) -> SecretBytes:
+            derived = SecretBytes(KEY_BYTES)
+            expand = HKDFExpand(SHA256(), KEY_BYTES, b"writer" + writer)
+            expand.derive_into(subkey(_SECRETS, of_epoch), derived)
+            return derived
 
         return cls(
             secret,
@@ -251,7 +254,7 @@ class RecordKeys(Secret):
         except (InvalidTag, Base64Error, TypeError, ValueError):
             raise altered() from None
 
-    def for_writer(self, writer: str) -> tuple[bytes, bytes]:
+    def for_writer(self, writer: str) -> tuple[SecretBytes, bytes]:
         """What a writer needs in the present epoch: its secret, and the owner's public sealing key.
 
         Raises InputError for a name that records cannot carry.
@@ -270,15 +273,15 @@ class RecordKeys(Secret):
 class WriterKeys(RecordKeys):
     """The secrets of one writer in one epoch. They make records and read none, not even their own."""
 
-    def __init__(self, secret: bytes, epoch: int, writer: str, owner: bytes) -> None:
+    def __init__(self, secret: SecretBytes, epoch: int, writer: str, owner: bytes) -> None:
         name = writer_bytes(writer)
 
-        def own_secret(of_epoch: int, of_writer: bytes) -> bytes:
+        def own_secret(of_epoch: int, of_writer: bytes) -> SecretBytes:
             if (of_epoch, of_writer) != (epoch, name):
                 raise undecryptable()
             return secret
 
-        def nothing(_of_epoch: int) -> bytes:
+        def nothing(_of_epoch: int) -> SecretBytes:
             raise undecryptable()
 
         super().__init__(own_secret, nothing, lambda: epoch, writer, nothing)

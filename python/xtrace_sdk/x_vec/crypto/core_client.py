@@ -329,6 +329,14 @@ class CorePaillierClient(HammingClientBase, Secret):
         state = "" if self._key is not None else ", no keys"
         return f"{type(self).__name__}(embed_len={self.embed_len}, key_len={self.key_len}{state})"
 
+    def close(self) -> None:
+        """Wipe the key. Later use raises NotLoadedError."""
+        if self._key is not None:
+            self._key.close()
+        self._key = None
+        self._encryptor = None
+        self._decoders = {}
+
     # For the two clients
 
     def _take_key(self, key: SecretKey) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError, NotLoadedError, XTraceError
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 
 # scrypt's cost N: fixed by context format v1, which does not store it; that of new sealed contexts; and what
 # stored contexts may ask for, so that no file is weak and none keeps its reader busy (1 GiB at most).
@@ -73,12 +73,12 @@ class PassphraseKeyProvider(Secret):
             salt = os.urandom(SALT_BYTES)
         elif not salt:
             raise InputError("salt: must not be empty; leave it out for a random one")
-        self._passphrase = as_bytes(passphrase, "passphrase")
+        self._passphrase = SecretBytes.of(as_bytes(passphrase, "passphrase"))
         if cost is not None and cost not in COSTS:
             raise InputError(f"cost: expected a power of two from 2**14 to 2**20, got {cost!r}")
         self._salt = as_bytes(salt, "salt")
         self._cost = cost
-        self._key: bytes | None = None
+        self._key: SecretBytes | None = None
 
     @classmethod
     def from_wrapped(cls, wrapped: bytes, *, passphrase: str, cost: int | None = None) -> Self:
@@ -104,10 +104,19 @@ class PassphraseKeyProvider(Secret):
 
     def get_key(self) -> bytes:
         """The 32-byte key; derived once, in some 40 milliseconds at cost 2**14, 0.4 seconds at 2**17."""
+        return bytes(self.secret_key())
+
+    def secret_key(self) -> SecretBytes:
+        """The key itself, which `close` wipes."""
         if self._key is None:
             kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=self.cost, r=SCRYPT_R, p=SCRYPT_P)
-            self._key = kdf.derive(self._passphrase)
+            self._key = SecretBytes(KEY_BYTES)
+            kdf.derive_into(self._passphrase, self._key)
         return self._key
+
+    def close(self) -> None:
+        """Wipe the key; it is derived again when it is needed."""
+        self._key = None
 
     def wrap_key(self) -> bytes:
         """The salt."""
@@ -119,6 +128,12 @@ class PassphraseKeyProvider(Secret):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(passphrase=***)"
+
+
+def provider_key(provider: KeyProvider) -> SecretBytes:
+    """A provider's key: itself where the provider is of this package, else a copy of what it hands out."""
+    own = getattr(provider, "secret_key", None)
+    return own() if own is not None else SecretBytes.of(provider.get_key())
 
 
 def stored_provider(
@@ -183,7 +198,7 @@ class AWSKMSKeyProvider(Secret):
     """
 
     __slots__ = ("_key", "_key_id", "_wrapped")
-    _key: bytes
+    _key: SecretBytes
     _key_id: str
     _wrapped: bytes
 
@@ -236,13 +251,17 @@ class AWSKMSKeyProvider(Secret):
         if len(key) != KEY_BYTES:
             raise DecryptionError(f"the wrapped key holds {len(key)} bytes, expected a 32-byte key")
         provider = object.__new__(cls)
-        provider._key = key
+        provider._key = SecretBytes.of(key)
         provider._wrapped = bytes(wrapped)
         provider._key_id = key_id
         return provider
 
     def get_key(self) -> bytes:
         """The 32-byte data key."""
+        return bytes(self._key)
+
+    def secret_key(self) -> SecretBytes:
+        """The key itself, wiped with the provider."""
         return self._key
 
     def wrap_key(self) -> bytes:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, undecryptable
+from xtrace_sdk.x_vec.crypto.secrets import SecretBytes
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _INFO: Final = b"xtrace writer's content"
@@ -29,13 +30,15 @@ _TAG_KEY: Final = b"xtrace writer's content key"
 _TAG_BYTES: Final = 32
 
 
-def seal_to_owner(content: bytes, record: bytes, owner: bytes, writer_secret: bytes) -> bytes:
+def seal_to_owner(content: bytes, record: bytes, owner: bytes, writer_secret: SecretBytes) -> bytes:
     """`owner`: the owner's public key, 32 bytes; `writer_secret`: the writer's in the record's epoch."""
     plain = _tag(content, record, writer_secret) + content
     return _SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(owner), _INFO + record)
 
 
-def open_from_writer(sealed: bytes, record: bytes, sealing_key: bytes, writer_secret: bytes) -> bytes:
+def open_from_writer(
+    sealed: bytes, record: bytes, sealing_key: SecretBytes, writer_secret: SecretBytes
+) -> bytes:
     """The content that this writer sealed beside this record. Raises DecryptionError for anything else."""
     try:
         plain = _SUITE.decrypt(sealed, X25519PrivateKey.from_private_bytes(sealing_key), _INFO + record)
@@ -47,11 +50,12 @@ def open_from_writer(sealed: bytes, record: bytes, sealing_key: bytes, writer_se
     return content
 
 
-def public_half(sealing_key: bytes) -> bytes:
+def public_half(sealing_key: SecretBytes) -> bytes:
     """The public key, 32 bytes, that belongs to the owner's sealing key of an epoch."""
     return X25519PrivateKey.from_private_bytes(sealing_key).public_key().public_bytes_raw()
 
 
-def _tag(content: bytes, record: bytes, writer_secret: bytes) -> bytes:
-    key = HKDFExpand(SHA256(), KEY_BYTES, _TAG_KEY).derive(writer_secret)
+def _tag(content: bytes, record: bytes, writer_secret: SecretBytes) -> bytes:
+    key = SecretBytes(KEY_BYTES)
+    HKDFExpand(SHA256(), KEY_BYTES, _TAG_KEY).derive_into(writer_secret, key)
     return hmac.digest(key, len(record).to_bytes(8, "big") + record + content, "sha256")

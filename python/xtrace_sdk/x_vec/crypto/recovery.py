@@ -14,7 +14,7 @@ from typing import Final
 from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 
 _MOST: Final = 16  # as SLIP-39 has it
 
@@ -44,7 +44,8 @@ class RecoveredKeyProvider(Secret):
     def __init__(self, shares: Sequence[str]) -> None:
         slip39 = _slip39()
         try:
-            self._key: bytes = slip39.combine_mnemonics([" ".join(share.lower().split()) for share in shares])
+            words = [" ".join(share.lower().split()) for share in shares]
+            self._key = SecretBytes.of(slip39.combine_mnemonics(words))
         except slip39.MnemonicError:
             # What the library says may quote words of a share.
             raise DecryptionError(
@@ -55,6 +56,10 @@ class RecoveredKeyProvider(Secret):
 
     def get_key(self) -> bytes:
         """The 32-byte key."""
+        return bytes(self._key)
+
+    def secret_key(self) -> SecretBytes:
+        """The key itself, wiped with the provider."""
         return self._key
 
     def wrap_key(self) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+from typing import NoReturn, Self
 
 
 class Secret:
@@ -12,3 +13,36 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"{type(self).__name__} holds key material and cannot be pickled or copied")
+
+
+class SecretBytes(Secret, bytearray):
+    """Bytes of a key, overwritten when they die or are wiped. ``bytes`` of Python cannot be."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, secret: bytes | bytearray) -> Self:
+        """A copy."""
+        copied = cls(len(secret))  # bytearray(secret) may leave a smaller copy behind when it grows
+        copied[:] = secret
+        return copied
+
+    @classmethod
+    def random(cls, size: int) -> Self:
+        """Fresh from the operating system."""
+        drawn = cls(size)
+        for at in range(0, size, 8):  # what os.urandom returns cannot be wiped; so little tells nothing
+            drawn[at : at + 8] = os.urandom(min(8, size - at))
+        return drawn
+
+    def wipe(self) -> None:
+        """Overwrite with zeros."""
+        self[:] = bytes(len(self))
+
+    def __del__(self) -> None:
+        self.wipe()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+    __str__ = __repr__

@@ -42,11 +42,12 @@ from xtrace_sdk.x_vec.crypto.key_provider import (
     ORIGINAL_COST,
     KeyProvider,
     PassphraseKeyProvider,
+    provider_key,
     stored_provider,
 )
 from xtrace_sdk.x_vec.crypto.paillier_client import PaillierClient
 from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
 from xtrace_sdk.x_vec.utils.execution_context_files import (
     check_fields,
@@ -136,7 +137,7 @@ class ExecutionContext(Secret):
                 type(homomorphic_client).__name__,
                 homomorphic_client.stringify_config(),
             )
-            key = key_provider.get_key()
+            key = provider_key(key_provider)
             self._roots = v2.RootKeys(self.id, {0: key}, 0, 0)
             self.aes = AESClient(key)
         else:
@@ -339,7 +340,7 @@ class ExecutionContext(Secret):
             provider, roots, secret = v2.open_stored(json_obj, passphrase, key_provider)
         else:
             provider = stored_provider(json_obj, passphrase, key_provider, ORIGINAL_COST)
-            secret = AESClient(provider.get_key()).decrypt(json_obj["sk"])
+            secret = AESClient(provider_key(provider)).decrypt(json_obj["sk"])
         prefix = v2.TYPE_PREFIX if sealed else ""
         client_type = next(
             (known for known in _TYPES.values() if prefix + known.__name__ == json_obj["type"]), None
@@ -448,13 +449,28 @@ class ExecutionContext(Secret):
                 "itself; `xtrace keys migrate` moves the data to a new context"
             )
 
-    def subkey(self, label: bytes, epoch: int) -> bytes:
+    def subkey(self, label: bytes, epoch: int) -> SecretBytes:
         """A 32-byte key for one purpose: HKDF-SHA256 of the root key of `epoch`, salted with the id.
 
         Epoch 0 lasts as long as the context; the keys of the others go with `retire_epoch`. Raises
         DecryptionError for an epoch that is retired or never was.
         """
         return self._roots.subkey(label, epoch)
+
+    def close(self) -> None:
+        """Wipe the keys, as the end of the context's life does.
+
+        Later use raises NotLoadedError or DecryptionError. A provider of a passphrase derives its key again
+        when another context needs it.
+        """
+        if isinstance(self.homomorphic, CorePaillierClient):
+            self.homomorphic.close()
+        if self.records is not None:
+            self.records.forget()
+        self.aes.close()
+        self._roots.close()
+        if isinstance(self.key_provider, PassphraseKeyProvider):
+            self.key_provider.close()
 
     # Identity
 

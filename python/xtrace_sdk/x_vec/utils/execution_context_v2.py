@@ -46,10 +46,11 @@ from xtrace_sdk.x_vec.crypto.key_provider import (
     SCRYPT_R,
     KeyProvider,
     PassphraseKeyProvider,
+    provider_key,
     stored_provider,
 )
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 from xtrace_sdk.x_vec.utils.execution_context_files import check_fields, parse_object
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ _HEADER: Final = frozenset({"version", "id", "revision", "scrypt", "epoch", "key
 _VERSION: Final = 2
 _ID_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
 _LAST: Final = 2**31 - 1  # epoch, revision
 _WRAPPING: Final = b"xtrace key wrapping"
 _SEALING: Final = b"xtrace context"
@@ -78,7 +80,7 @@ class RootKeys(Secret):
 
     __slots__ = ("_keys", "epoch", "id", "revision")
 
-    def __init__(self, context_id: str, keys: dict[int, bytes], epoch: int, revision: int) -> None:
+    def __init__(self, context_id: str, keys: dict[int, SecretBytes], epoch: int, revision: int) -> None:
         self.id = context_id
         self.epoch = epoch
         self.revision = revision
@@ -87,7 +89,9 @@ class RootKeys(Secret):
     @classmethod
     def new(cls) -> RootKeys:
         """Those of a new context of format v2, in its first epoch."""
-        return cls(os.urandom(_ID_BYTES).hex(), {epoch: os.urandom(KEY_BYTES) for epoch in (0, 1)}, 1, 1)
+        return cls(
+            os.urandom(_ID_BYTES).hex(), {epoch: SecretBytes.random(KEY_BYTES) for epoch in (0, 1)}, 1, 1
+        )
 
     @property
     def epochs(self) -> list[int]:
@@ -97,7 +101,7 @@ class RootKeys(Secret):
     def begin_epoch(self) -> None:
         """Make a root key for a further epoch."""
         self.epoch += 1
-        self._keys[self.epoch] = os.urandom(KEY_BYTES)
+        self._keys[self.epoch] = SecretBytes.random(KEY_BYTES)
         self.revision += 1
 
     def retire(self, epoch: int) -> None:
@@ -108,17 +112,21 @@ class RootKeys(Secret):
         del self._keys[epoch]
         self.revision += 1
 
-    def root(self, epoch: int) -> bytes:
+    def close(self) -> None:
+        """Forget all root keys."""
+        self._keys.clear()
+
+    def root(self, epoch: int) -> SecretBytes:
         """The root key of an epoch, itself. Raises DecryptionError as `subkey`."""
         if epoch not in self._keys:
             raise undecryptable()
         return self._keys[epoch]
 
-    def subkey(self, label: bytes, epoch: int) -> bytes:
+    def subkey(self, label: bytes, epoch: int) -> SecretBytes:
         """32 bytes for one purpose. Raises DecryptionError for an epoch that is retired or never was."""
         return _hkdf(self.root(epoch), self.id, label)
 
-    def wrapped(self, provider_key: bytes) -> dict[str, str]:
+    def wrapped(self, provider_key: SecretBytes) -> dict[str, str]:
         """The header's `keys`."""
         wrapping = _hkdf(provider_key, self.id, _WRAPPING)
         return {
@@ -140,7 +148,7 @@ def seal(public: Mapping[str, str], secret: str, provider: KeyProvider, roots: R
         "revision": roots.revision,
         "scrypt": None if cost is None else {"n": cost, "r": SCRYPT_R, "p": SCRYPT_P},
         "epoch": roots.epoch,
-        "keys": roots.wrapped(provider.get_key()),
+        "keys": roots.wrapped(provider_key(provider)),
     }
     stored = {
         **public,
@@ -192,7 +200,7 @@ def open_sealed(stored: Mapping[str, str], provider: KeyProvider) -> tuple[RootK
     Raises DecryptionError, the same for a wrong key and for anything changed.
     """
     header = read_header(stored)
-    wrapping = _hkdf(provider.get_key(), header["id"], _WRAPPING)
+    wrapping = _hkdf(provider_key(provider), header["id"], _WRAPPING)
     keys = {
         int(epoch): _open(wrapping, wrapped, _wrap_data(header["id"], int(epoch)))
         for epoch, wrapped in header["keys"].items()
@@ -227,21 +235,25 @@ def original_pk(text: str) -> str:
     return dump_numbers({**numbers, "n_squared": numbers["n"] ** 2}, as_strings=True)
 
 
-def _hkdf(key: bytes, context_id: str, label: bytes) -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, salt=bytes.fromhex(context_id), info=label).derive(key)
+def _hkdf(key: SecretBytes, context_id: str, label: bytes) -> SecretBytes:
+    derived = SecretBytes(KEY_BYTES)
+    HKDF(SHA256(), KEY_BYTES, salt=bytes.fromhex(context_id), info=label).derive_into(key, derived)
+    return derived
 
 
-def _seal(key: bytes, plain: bytes, data: bytes) -> str:
+def _seal(key: SecretBytes, plain: bytes | SecretBytes, data: bytes) -> str:
     nonce = os.urandom(_NONCE_BYTES)
     return b64encode(nonce + AESGCM(key).encrypt(nonce, plain, data)).decode("ascii")
 
 
-def _open(key: bytes, text: str, data: bytes) -> bytes:
+def _open(key: SecretBytes, text: str, data: bytes) -> SecretBytes:
     try:
         raw = b64decode(text, validate=True)
         if b64encode(raw).decode("ascii") != text:  # bits after the last byte, which base64 ignores
             raise undecryptable()
-        return AESGCM(key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], data)
+        plain = SecretBytes(max(0, len(raw) - _NONCE_BYTES - _TAG_BYTES))
+        AESGCM(key).decrypt_into(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], data, plain)
+        return plain
     except (InvalidTag, ValueError):
         raise undecryptable() from None
 

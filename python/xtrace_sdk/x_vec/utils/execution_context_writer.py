@@ -27,7 +27,7 @@ from xtrace_sdk.x_vec.crypto.bits import as_bits
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, undecryptable
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
 from xtrace_sdk.x_vec.crypto.numbers import load_numbers
-from xtrace_sdk.x_vec.crypto.secrets import Secret
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
 from xtrace_sdk.x_vec.utils import execution_context_v2 as v2
 from xtrace_sdk.x_vec.utils.execution_context_files import (
     keep_other,
@@ -118,12 +118,12 @@ class WriterContext(Secret):
         context_id: str,
         epoch: int,
         name: str,
-        secret: bytes,
+        secret: SecretBytes,
         owner: bytes,
         key_provider: KeyProvider | None,
     ) -> WriterContext:
         """The writer `name` in an epoch of the context with this id; `owner` is the public sealing key."""
-        roots = v2.RootKeys(context_id, {_ROOT: os.urandom(KEY_BYTES), epoch: secret}, epoch, 1)
+        roots = v2.RootKeys(context_id, {_ROOT: SecretBytes.random(KEY_BYTES), epoch: secret}, epoch, 1)
         return cls(public, roots, name, owner, key_provider)
 
     @property
@@ -144,7 +144,7 @@ class WriterContext(Secret):
         """The owner's ``pk``, ``type`` and ``config``."""
         return dict(self._public)
 
-    def subkey(self, label: bytes, epoch: int) -> bytes:
+    def subkey(self, label: bytes, epoch: int) -> SecretBytes:
         """A 32-byte key for a purpose of the writer's own. Raises DecryptionError unless `epoch` is 0."""
         if epoch != _ROOT:
             raise undecryptable()

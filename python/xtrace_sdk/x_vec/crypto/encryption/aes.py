@@ -17,7 +17,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from xtrace_sdk.errors import DecryptionError, InputError
+from xtrace_sdk.errors import DecryptionError, InputError, NotLoadedError
 from xtrace_sdk.x_vec.crypto.secrets import Secret
 
 KEY_BYTES: Final = 32
@@ -34,15 +34,15 @@ class AESClient(Secret):
 
     __slots__ = ("_aes",)
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes | bytearray) -> None:
         if not isinstance(key, bytes | bytearray | memoryview) or len(key) != KEY_BYTES:
             raise InputError("key: AES-256-GCM takes a 32-byte key")
-        self._aes = AESGCM(key)
+        self._aes: AESGCM | None = AESGCM(key)
 
     def encrypt(self, plaintext: str | bytes) -> bytes:
         """The blob for `plaintext` (text as UTF-8), as ASCII bytes; a fresh random nonce every time."""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._aes.encrypt(nonce, as_bytes(plaintext, "plaintext"), None)
+        sealed = self._cipher().encrypt(nonce, as_bytes(plaintext, "plaintext"), None)
         return b2a_base64(nonce + sealed[-_TAG_BYTES:] + sealed[:-_TAG_BYTES], newline=False)
 
     def decrypt(self, blob: str | bytes) -> str:
@@ -55,9 +55,18 @@ class AESClient(Secret):
         try:
             raw = a2b_base64(blob, strict_mode=True)
             nonce, tag = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:_HEAD_BYTES]
-            return self._aes.decrypt(nonce, raw[_HEAD_BYTES:] + tag, None).decode("utf-8")
+            return self._cipher().decrypt(nonce, raw[_HEAD_BYTES:] + tag, None).decode("utf-8")
         except (InvalidTag, Base64Error, ValueError):
             raise undecryptable() from None
+
+    def close(self) -> None:
+        """Forget the key. Later use raises NotLoadedError."""
+        self._aes = None
+
+    def _cipher(self) -> AESGCM:
+        if self._aes is None:
+            raise NotLoadedError("the key was closed")
+        return self._aes
 
 
 def undecryptable() -> DecryptionError:
