@@ -156,23 +156,23 @@ async def _search(engine: str, where: str, count: int) -> dict[str, float]:
     before = _peak()
     cache = IndexCache(store, 1 << 40)
     began, began_cpu = time.perf_counter(), time.process_time()
-    snapshot = await cache.snapshot("org", "kb", "c", context, 1)
+    state = await cache.snapshot("org", "kb", "c", context, 1)
     cold, cold_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     grown = _peak() - before
-    if snapshot.ids.size != count:
-        raise SystemExit(f"{snapshot.ids.size} of {count} in the index")
+    if state.rows.ids.size != count:
+        raise SystemExit(f"{state.rows.ids.size} of {count} in the index")
     query = np.frombuffer(random.Random(5).randbytes(_SIZE).ljust(_WIDTH, b"\0"), np.uint8).reshape(1, _WIDTH)
     full, filtered = [], []
     for _ in range(_SEARCHES):
         began = time.perf_counter()
         whole = await cache.snapshot("org", "kb", "c", context, 1)
-        rows = sum(len(block) for block in whole.products(query))
+        rows = sum(len(block) for block in whole.rows.products(query))
         full.append(time.perf_counter() - began)
         began = time.perf_counter()
         wanted = Query("c", parse_filter({"tag1": "group 7"}))
         ids = await store.select("org", "kb", wanted)
         part = await cache.snapshot("org", "kb", "c", context, 1, ids)
-        few = sum(len(block) for block in part.products(query))
+        few = sum(len(block) for block in part.rows.products(query))
         filtered.append(time.perf_counter() - began)
         if rows != count or few != sum(at % 50 == 7 for at in range(count)):
             raise SystemExit("a search left something out")

@@ -31,6 +31,8 @@ ENDPOINTS = [
     Endpoint("GET", wire.CHUNKS, READ, params=True),
     Endpoint("DELETE", wire.CHUNKS, DELETE, params=True),
     Endpoint("GET", wire.CHANGES, READ, params=True),
+    Endpoint("POST", wire.MANIFESTS, READ, body={"all": True}),
+    Endpoint("PUT", wire.MANIFESTS, WRITE, body={"expected": "none", "manifest": "AAAA"}),
     Endpoint("POST", wire.HAMMING, READ, body={"query": ["BQ=="]}),
     Endpoint("POST", wire.CHUNKS_META, READ, body={}),
     Endpoint("POST", wire.CHUNKS_META_PAGE, READ, body={}),

@@ -13,7 +13,7 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.server import filters
 from xtrace_sdk.server.filters import parse_filter
 from xtrace_sdk.server.metadata import checked_meta
-from xtrace_sdk.server.storage import admin_statements, chunk_statements
+from xtrace_sdk.server.storage import admin_statements, chunk_statements, read_statements
 from xtrace_sdk.server.storage.base import Ciphertexts, NewChunk, Query
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 
@@ -198,7 +198,7 @@ def found_by_each(opened, rows: list[dict[str, Any]], wanted: list[Any]) -> list
         yield from chunk_statements.insert("org", "kb", "c", chunks, None)
         for condition in wanted:
             query = Query(filter=parse_filter(condition))
-            found.append((yield from chunk_statements.select(dialect, "org", "kb", query)).tolist())
+            found.append((yield from read_statements.select(dialect, "org", "kb", query)).tolist())
         raise UndoError
 
     with pytest.raises(UndoError):
@@ -399,7 +399,7 @@ async def test_sqlite_uses_its_indexes(tmp_path: Path, condition: dict[str, Any]
     db = store._writer_connection
     db.set_trace_callback(statements.append)
     await store._write(
-        chunk_statements.select, store.dialect, "org", "large", Query("c", parse_filter(condition))
+        read_statements.select, store.dialect, "org", "large", Query("c", parse_filter(condition))
     )
     db.set_trace_callback(None)
     (statement,) = [one for one in statements if "FROM chunks AS c" in one]

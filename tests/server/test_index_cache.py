@@ -121,4 +121,4 @@ async def test_a_first_build_that_broke_off_leaves_nothing_behind() -> None:
     with pytest.raises(UnavailableError):
         await cache.snapshot("org", "kb", "context", context, 1)
     found = await cache.snapshot("org", "kb", "context", context, 2)
-    assert found.ids.tolist() == [2]
+    assert found.rows.ids.tolist() == [2]

@@ -12,7 +12,7 @@ from xtrace_sdk.server import problems
 from xtrace_sdk.server.index_cache import IndexCache
 from xtrace_sdk.server.middleware import Frame
 from xtrace_sdk.server.models import ErrorAnswer, add_body_schemas
-from xtrace_sdk.server.routes import admin, changes, chunks, contexts, health, search
+from xtrace_sdk.server.routes import admin, changes, chunks, contexts, health, manifests, search
 from xtrace_sdk.server.routes.health import product_version
 from xtrace_sdk.server.services import Services
 from xtrace_sdk.server.settings import Settings
@@ -49,7 +49,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     problems.install(app)
     # Both forms of the admin base URL are in use; the document names each route once.
     app.state.routers = [
-        *(("", topic.router) for topic in (health, chunks, search, changes, contexts, admin)),
+        *(("", topic.router) for topic in (health, chunks, search, changes, manifests, contexts, admin)),
         ("/api", admin.router),
     ]
     for prefix, router in app.state.routers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,10 +23,20 @@ log = logging.getLogger("xtrace.server")
 _Name = tuple[str, str, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state of a knowledge base under a context: rows to search, and the manifest that was in force."""
+
+    rows: Snapshot
+    manifest: bytes | None
+
+
 class _Entry:
     def __init__(self, context: PublicContext) -> None:
         self.index = _empty(context)
+        self.manifest: bytes | None = None
         self.sequence = 0
+        self.whole = True
         self.following = asyncio.Lock()
 
 
@@ -56,7 +67,7 @@ class IndexCache:
         context: PublicContext,
         sequence: int,
         ids: Ids | None = None,
-    ) -> Snapshot:
+    ) -> State:
         """The index at change `sequence` or later, whole or for `ids`."""
         name = (kb_id, context_id, context.n, context.chunks)
         entry = self._entries.get(name)
@@ -64,16 +75,18 @@ class IndexCache:
             entry = self._entries[name] = _Entry(context)
         self._entries.move_to_end(name)
 
-        async def up_to_date() -> Snapshot:
+        async def up_to_date() -> State:
             async with entry.following:
-                if entry.sequence < sequence:
-                    entry.sequence = await self._follow(entry, org_id, kb_id, context_id, context)
-                return await asyncio.to_thread(entry.index.snapshot, ids)
+                if entry.sequence < sequence or not entry.whole:
+                    entry.whole = False  # as long as changes are half applied
+                    await self._follow(entry, org_id, kb_id, context_id, context)
+                    entry.whole = True
+                return State(await asyncio.to_thread(entry.index.snapshot, ids), entry.manifest)
 
         # A caller who goes away must not leave a change half applied to the index that others use.
-        snapshot = await asyncio.shield(asyncio.create_task(up_to_date()))
+        state = await asyncio.shield(asyncio.create_task(up_to_date()))
         self._evict(name)
-        return snapshot
+        return state
 
     def forget(self, kb_id: str) -> None:
         """Drop the indexes of a knowledge base that is gone."""
@@ -82,7 +95,7 @@ class IndexCache:
 
     async def _follow(
         self, entry: _Entry, org_id: str, kb_id: str, context_id: str, context: PublicContext
-    ) -> int:
+    ) -> None:
         sequence, left_out = entry.sequence, 0
         if sequence == 0:
             # A first build that broke off left rows behind, and from the beginning nothing is told of
@@ -91,15 +104,16 @@ class IndexCache:
         try:
             async for change in self._store.changes(org_id, kb_id, context_id, sequence):
                 left_out += await asyncio.to_thread(_apply, entry.index, context, change)
-                sequence = change.sequence
+                sequence, entry.manifest = change.sequence, change.manifest
         except DamagedError:
             if entry.sequence == 0:
                 raise
             entry.sequence = 0  # what is gone cannot be told, what is there can
-            return await self._follow(entry, org_id, kb_id, context_id, context)
+            await self._follow(entry, org_id, kb_id, context_id, context)
+            return
         if left_out:
             log.warning("%d stored vectors do not fit their context and are not searched", left_out)
-        return sequence
+        entry.sequence = sequence
 
     def _evict(self, just_used: _Name) -> None:
         while self.nbytes > self._budget:

@@ -231,6 +231,35 @@ class HammingBody(Body):
     range: Annotated[list[Integer], Field(min_length=2, max_length=2)] | None = None
 
 
+SealedManifest = Annotated[
+    str,
+    Field(
+        max_length=-(-wire.MANIFEST_LONGEST // 3) * 4,
+        description=f"base64 of 1 to {wire.MANIFEST_LONGEST} bytes, never looked into",
+    ),
+]
+
+
+class ManifestLookUpBody(Body):
+    """Which chunks to name beside the manifest, by at most one of the last four fields; none without."""
+
+    kb_id: str
+    context_id: ContextId
+    chunk_ids: Listed[ChunkId] | None = None
+    keys: Listed[ChunkKey] | None = None
+    meta_filter: MetaFilter = None
+    all: bool = False
+
+
+class ManifestBody(Body):
+    """The manifest to put in force, null for none, and the tag of the one in force, or ``none``."""
+
+    kb_id: str
+    context_id: ContextId
+    expected: str
+    manifest: SealedManifest | None
+
+
 _CONTEXT_DATA = {
     "required": ["pk", "type", "config"],
     "properties": {
@@ -317,6 +346,28 @@ class Changes(BaseModel):
     has_more: bool
     removed: list[RemovedChunk]
     changed: list[ChangedChunk]
+
+
+class ManifestRow(BaseModel):
+    """A chunk and what its owner stored beside its vector, null if nothing."""
+
+    chunk_id: int
+    key: str | None
+    record: str | None
+
+
+class Manifest(BaseModel):
+    """The manifest in force, null if none, and the chunks asked for, ascending, at change `sequence`."""
+
+    manifest: str | None
+    sequence: int
+    rows: list[ManifestRow]
+
+
+class ManifestStored(BaseModel):
+    """The tag of the manifest that is in force now, ``none`` if none is."""
+
+    tag: str
 
 
 class Page(BaseModel):

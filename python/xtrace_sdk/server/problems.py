@@ -14,7 +14,13 @@ from starlette.exceptions import HTTPException
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
-from xtrace_sdk.server.storage.base import ConflictError, NotFoundError, TooSlowError, UnavailableError
+from xtrace_sdk.server.storage.base import (
+    ConflictError,
+    NotFoundError,
+    PreconditionError,
+    TooSlowError,
+    UnavailableError,
+)
 
 _MAX_MESSAGE = 1000
 
@@ -54,6 +60,7 @@ def install(app: FastAPI) -> None:
         TooSlowError: _plain(400),  # not 503: clients repeat that, and it would take as long again
         NotFoundError: _plain(404),
         ConflictError: _plain(409),
+        PreconditionError: _plain(412),
         UnavailableError: _plain(503, {"Retry-After": "1"}),
     }
     for kind, handler in handlers.items():

@@ -8,7 +8,8 @@ import pytest
 from xtrace_sdk.server.ciphertexts import public_part
 from xtrace_sdk.server.credentials import key_record
 from xtrace_sdk.server.filters import parse_filter
-from xtrace_sdk.server.storage.base import ChunkPatch, Ciphertexts, NewChunk, Query, Replay
+from xtrace_sdk.server.storage.base import ChunkPatch, Ciphertexts, NewChunk, Query, Replay, Selection
+from xtrace_sdk.wire import NO_MANIFEST
 
 ORG, KB = "org", "kb"
 
@@ -42,6 +43,7 @@ async def fill(store: Any, client: Any) -> None:
     assert len((await store.insert(ORG, KB, client.context_id, chunks[:30], replay)).ids) == 30
     await store.insert(ORG, "second", client.context_id, chunks[30:], None)
     assert await store.delete(ORG, KB, [3, 7, 11]) == 3
+    await store.set_manifest(ORG, "second", client.context_id, NO_MANIFEST, b"sealed")
     patch = ChunkPatch(5, content="patched", meta={"tag3": "new", "facets": {"$add": ["z"]}})
     assert await store.patch(ORG, KB, client.context_id, [patch, ChunkPatch(6, vector=chunks[0].vector)]) == 2
 
@@ -67,6 +69,9 @@ async def everything(store: Any) -> dict[str, Any]:
         ):
             query = Query(filter=parse_filter(condition))
             found["filter", kb.id, str(condition)] = (await store.select(ORG, kb.id, query)).tolist()
+        for context_id in kb.context_ids:
+            pages = store.manifest(ORG, kb.id, context_id, Selection(everything=True))
+            found["manifest", kb.id, context_id] = [one async for one in pages]
         found["feed", kb.id] = await store.feed(ORG, kb.id, None, 0, None, 1000)
     return found
 

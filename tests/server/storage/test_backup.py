@@ -82,12 +82,12 @@ async def test_a_file_that_is_not_whole_is_refused_and_nothing_kept(tmp_path: Pa
         "more after the end": gzip.compress(plain + b"\0"),
         "empty": b"",
         "something else": b"text",
-        "a newer format": gzip.compress(msgpack.packb(["xtrace backup", 2, ""])),
+        "a newer format": gzip.compress(msgpack.packb(["xtrace backup", 3, ""])),
     }
     target = SqliteStore(tmp_path / "target")
     for name, data in bad.items():
         path.write_bytes(data)
-        with pytest.raises(InputError, match="format 2" if "newer" in name else "not whole"):
+        with pytest.raises(InputError, match="format 3" if "newer" in name else "not whole"):
             await restore(target, path)
         assert not await target.has_org(), name
     path.write_bytes(whole)

@@ -40,6 +40,7 @@ DAMAGE = [
     ("UPDATE replays SET ids = ''", "replays token: checksum"),
     ("UPDATE permissions SET permission = 7", "permissions"),
     ("UPDATE contexts SET chunks = 2", "contexts N: checksum"),
+    ("UPDATE manifests SET checksum = 0", "manifests N N: checksum"),
     ("UPDATE deletions SET ids = substr(ids, 9)", "deletions N 2: checksum"),
 ]
 
@@ -76,6 +77,7 @@ EMPTIED = (
     "chunks",
     "deletions",
     "replays",
+    "manifests",
     "bindings",
     "permissions",
     "kbs",
@@ -108,9 +110,9 @@ async def test_damaged_rows_are_left_out(tmp_path: Path, filled, client) -> None
     assert sorted(served) == [4, 10]
     assert sorted(await store.fetch("org", "kb", [4, 5, 9], frozenset())) == [4, 5, 9]
     fed = await store.feed("org", "kb", None, 0, None, 100)
-    assert {one.id for one in fed.changed} == set(whole.ids.tolist()) - {9}
+    assert {one.id for one in fed.changed} == set(whole.rows.ids.tolist()) - {9}
     searched = await IndexCache(store, 1 << 20).snapshot("org", "kb", client.context_id, context, 3)
-    assert searched.ids.tolist() == [one for one in whole.ids.tolist() if one != 9]
+    assert searched.rows.ids.tolist() == [one for one in whole.rows.ids.tolist() if one != 9]
     with pytest.raises(DamagedError, match="chunk 6"):
         await store.patch_matching("org", "kb", Query(id_range=(6, 6)), {"tag1": "a"})
     assert await store.delete("org", "kb", [5, 6, 8, 9]) == 4
@@ -129,11 +131,11 @@ async def test_an_index_is_built_anew_when_it_cannot_be_told_what_is_gone(
     await filled(store, client)
     context = await store.public_context("org", client.context_id)
     cache = IndexCache(store, 1 << 20)
-    assert (await cache.snapshot("org", "kb", client.context_id, context, 3)).ids.size == 27
+    assert (await cache.snapshot("org", "kb", client.context_id, context, 3)).rows.ids.size == 27
     await store.delete("org", "kb", [1])
     await store._write(plain, "UPDATE deletions SET ids = x'00'")
     found = await cache.snapshot("org", "kb", client.context_id, context, 4)
-    assert found.ids.size == 26 and 1 not in found.ids.tolist()
+    assert found.rows.ids.size == 26 and 1 not in found.rows.ids.tolist()
     with pytest.raises(DamagedError):
         await store.feed("org", "kb", None, 2, None, 100)
     await store.close()

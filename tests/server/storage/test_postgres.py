@@ -8,7 +8,7 @@ import pytest
 
 from xtrace_sdk.server.credentials import hash_secret, key_record
 from xtrace_sdk.server.filters import parse_filter
-from xtrace_sdk.server.storage import admin_statements, chunk_statements, postgres
+from xtrace_sdk.server.storage import admin_statements, postgres, read_statements
 from xtrace_sdk.server.storage.base import (
     Ciphertexts,
     FormatError,
@@ -239,4 +239,4 @@ async def test_conditions_use_the_indexes(store: PostgresStore, database: asyncp
 
 
 def postgres_select(condition):
-    return chunk_statements.select(PostgresStore.dialect, "org", "kb", Query(filter=parse_filter(condition)))
+    return read_statements.select(PostgresStore.dialect, "org", "kb", Query(filter=parse_filter(condition)))

@@ -5,6 +5,7 @@ SEQUENCES=2000 STEPS=50 pytest tests/server/storage/test_state_machine.py    the
 
 import asyncio
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,25 @@ from xtrace_sdk.server.storage.base import (
     ChunkPatch,
     Ciphertexts,
     ConflictError,
+    ManifestRow,
     NewChunk,
+    NewManifest,
     NotFoundError,
+    PreconditionError,
     PublicContext,
     Query,
     Replay,
+    Selection,
     StoreError,
 )
 from xtrace_sdk.server.storage.opening import open_store
+from xtrace_sdk.wire import NO_MANIFEST, manifest_tag
 
 SEQUENCES = int(os.environ.get("SEQUENCES", "12"))
 STEPS = int(os.environ.get("STEPS", "20"))
 KBS = ("kb one", "kb two")
 CONTEXTS = ("a", "b")
+REFUSALS = (NotFoundError, ConflictError, PreconditionError)
 ALL = frozenset({"content", "index", "record"})
 
 kbs = st.sampled_from(KBS)
@@ -69,6 +76,9 @@ patches = st.lists(
     max_size=3,
     unique_by=lambda one: one.id,
 )
+#: Which manifests come with a change: as they should, none, a first one of context ``a``, one for another
+#: manifest than is in force, those that came last.
+ways = st.sampled_from(["right"] * 6 + ["none", "first", "stale", "again"])
 #: A filter, and what it means.
 queries = st.sampled_from(
     [
@@ -89,6 +99,25 @@ class Kb:
     next_id: int = 1
     bound: set[str] = field(default_factory=set)
     chunks: dict[int, tuple[str, NewChunk]] = field(default_factory=dict)
+    manifests: dict[str, bytes] = field(default_factory=dict)
+
+    def settled(self, sent: Sequence[NewManifest], touched: set[str]) -> bool:
+        """Exchange the manifests that came with a change of the vectors of `touched` contexts."""
+        if sent and all(self.manifests.get(one.context_id) == one.sealed for one in sent):
+            return True
+        present = {under for under, _ in self.chunks.values()}
+        for one in sent:
+            if manifest_tag(self.manifests.get(one.context_id)) != one.expected:
+                raise PreconditionError
+            if one.expected == NO_MANIFEST and one.context_id in present:
+                raise PreconditionError
+        if touched & self.manifests.keys() - {one.context_id for one in sent}:
+            raise PreconditionError
+        self.manifests |= {one.context_id: one.sealed for one in sent}
+        return False
+
+    def contexts_of(self, ids: Iterable[int]) -> set[str]:
+        return {self.chunks[one][0] for one in ids if one in self.chunks}
 
     def write_under(self, context: str) -> None:
         if self.bound and context not in self.bound:
@@ -120,12 +149,22 @@ class Model:
             raise NotFoundError
         return self.kbs[name]
 
-    def insert(self, name: str, context: str, chunks: list[NewChunk], token: str | None) -> list[int]:
+    def insert(
+        self,
+        name: str,
+        context: str,
+        chunks: list[NewChunk],
+        token: str | None,
+        sent: Sequence[NewManifest],
+    ) -> Any:
         kb = self.kb(name)
         if token in self.replays:
-            return self.replays[token]
+            return self.replays[token], tuple(manifest_tag(kb.manifests.get(one.context_id)) for one in sent)
         kb.write_under(context)
         taken = {chunk.key: one for one, (_, chunk) in kb.chunks.items() if chunk.key is not None}
+        replaced = kb.contexts_of(taken[chunk.key] for chunk in chunks if chunk.key in taken)
+        if kb.settled(sent, replaced | ({context} if chunks else set())):
+            raise PreconditionError
         ids = []
         for chunk in chunks:
             chunk_id = taken.get(chunk.key)
@@ -136,11 +175,16 @@ class Model:
             ids.append(chunk_id)
         if token is not None:
             self.replays[token] = ids
-        return ids
+        return ids, tuple(manifest_tag(one.sealed) for one in sent)
 
-    def update(self, name: str, context: str, updates: list[tuple[int, NewChunk]]) -> int:
+    def update(
+        self, name: str, context: str, updates: list[tuple[int, NewChunk]], sent: Sequence[NewManifest]
+    ) -> int:
         kb = self.kb(name)
         kb.write_under(context)
+        touched = kb.contexts_of(one for one, _ in updates) | ({context} if updates else set())
+        if kb.settled(sent, touched):
+            return len(updates)
         for chunk_id, chunk in updates:
             if chunk_id not in kb.chunks:
                 raise NotFoundError
@@ -149,12 +193,17 @@ class Model:
         kb.check_keys()
         return len(updates)
 
-    def patch(self, name: str, context: str, changes: list[ChunkPatch]) -> int:
+    def patch(
+        self, name: str, context: str, changes: list[ChunkPatch], sent: Sequence[NewManifest] = ()
+    ) -> int:
         kb = self.kb(name)
+        moving = [one.id for one in changes if one.vector is not None]
+        if moving:
+            kb.write_under(context)
+        if kb.settled(sent, kb.contexts_of(moving) | ({context} if moving else set())):
+            return len(changes)
         if any(one.id not in kb.chunks for one in changes):
             raise NotFoundError
-        if any(one.vector is not None for one in changes):
-            kb.write_under(context)
         for one in changes:
             under, chunk = kb.chunks[one.id]
             chunk = replace(
@@ -167,8 +216,10 @@ class Model:
             kb.chunks[one.id] = (under if one.vector is None else context, chunk)
         return len(changes)
 
-    def delete(self, name: str, ids: list[int]) -> int:
+    def delete(self, name: str, ids: list[int], sent: Sequence[NewManifest] = ()) -> int:
         kb = self.kb(name)
+        if kb.settled(sent, kb.contexts_of(ids)):
+            return len(ids)
         return sum(kb.chunks.pop(one, None) is not None for one in ids)
 
 
@@ -183,6 +234,8 @@ class Machine(RuleBasedStateMachine):
         type(self).count += 1
         self.org = f"org{type(self).count}"
         self.model = Model()
+        self.last_sent: tuple[NewManifest, ...] = ()
+        self.sealed = 0
         self.followers: dict[tuple[str, str, str], tuple[int, dict[int, Ciphertexts]]] = {}
         self.each(lambda store: store.create_org(self.org, [], first=False))
         for context in CONTEXTS:
@@ -200,7 +253,7 @@ class Machine(RuleBasedStateMachine):
         for name, store in self.stores.items():
             try:
                 answers[name] = self.runner.run(call(store))
-            except (NotFoundError, ConflictError) as error:
+            except REFUSALS as error:
                 answers[name] = type(error)
             except StoreError as error:
                 raise AssertionError(f"{name}: {error!r}") from error
@@ -210,10 +263,13 @@ class Machine(RuleBasedStateMachine):
 
     def both(self, call: Any, expected: Any) -> Any:
         """The common answer, which is also the model's."""
-        before = {name: (kb.next_id, set(kb.bound), dict(kb.chunks)) for name, kb in self.model.kbs.items()}
+        before = {
+            name: (kb.next_id, set(kb.bound), dict(kb.chunks), dict(kb.manifests))
+            for name, kb in self.model.kbs.items()
+        }
         try:
             wanted = expected()
-        except (NotFoundError, ConflictError) as error:
+        except REFUSALS as error:
             wanted = type(error)
             self.model.kbs = {name: Kb(*one) for name, one in before.items()}
         answer = self.each(call)
@@ -222,6 +278,22 @@ class Machine(RuleBasedStateMachine):
 
     def name(self, kb: str) -> str:
         return f"{self.org} {kb}"
+
+    def sent(self, kb: str, way: str) -> tuple[NewManifest, ...]:
+        """The manifests that come with a change."""
+        present = self.model.kbs[kb].manifests if kb in self.model.kbs else {}
+        self.sealed += 1
+        sealed = b"%d" % self.sealed
+        if way == "again":
+            return self.last_sent
+        if way == "right":
+            found = [NewManifest(one, manifest_tag(held), sealed) for one, held in sorted(present.items())]
+        elif way == "first":
+            found = [NewManifest("a", NO_MANIFEST, sealed)]
+        else:
+            found = [NewManifest("a", "0" * 64, sealed)] if way == "stale" else []
+        self.last_sent = tuple(found)
+        return self.last_sent
 
     @rule(kb=kbs)
     def create_kb(self, kb: str) -> None:
@@ -251,43 +323,96 @@ class Machine(RuleBasedStateMachine):
             lambda: self.model.kb(kb).bound.add(context),
         )
 
-    @rule(kb=kbs, context=contexts, chunks=batches)
-    def insert(self, kb: str, context: str, chunks: list[NewChunk]) -> None:
-        async def call(store: Any) -> list[int]:
-            return (await store.insert(self.org, self.name(kb), context, chunks, None)).ids
+    @rule(kb=kbs, context=contexts, chunks=batches, way=ways)
+    def insert(self, kb: str, context: str, chunks: list[NewChunk], way: str) -> None:
+        self.insert_under(None, kb, context, chunks, way)
 
-        self.both(call, lambda: self.model.insert(kb, context, chunks, None))
+    @rule(context=contexts, chunks=batches, way=ways, token=st.integers(0, 2))
+    def insert_once(self, context: str, chunks: list[NewChunk], way: str, token: int) -> None:
+        self.insert_under(f"{self.org} token {token}", KBS[0], context, chunks, way)
 
-    @rule(context=contexts, chunks=batches, token=st.integers(0, 2))
-    def insert_once(self, context: str, chunks: list[NewChunk], token: int) -> None:
-        kb, name = KBS[0], f"{self.org} token {token}"
-        replay = Replay(name, "same", 3600, strict=True)
+    def insert_under(
+        self, token: str | None, kb: str, context: str, chunks: list[NewChunk], way: str
+    ) -> None:
+        replay = None if token is None else Replay(token, "same", 3600, strict=True)
+        sent = self.sent(kb, way)
 
-        async def call(store: Any) -> list[int]:
-            return (await store.insert(self.org, self.name(kb), context, chunks, replay)).ids
+        async def call(store: Any) -> Any:
+            done = await store.insert(self.org, self.name(kb), context, chunks, replay, sent)
+            return done.ids, done.tags
 
-        self.both(call, lambda: self.model.insert(kb, context, chunks, name))
+        self.both(call, lambda: self.model.insert(kb, context, chunks, token, sent))
 
-    @rule(kb=kbs, context=contexts, ids=some_ids, chunks=batches)
-    def update(self, kb: str, context: str, ids: list[int], chunks: list[NewChunk]) -> None:
+    @rule(kb=kbs, context=contexts, ids=some_ids, chunks=batches, way=ways)
+    def update(self, kb: str, context: str, ids: list[int], chunks: list[NewChunk], way: str) -> None:
         updates = list(zip(ids, chunks, strict=False))
+        sent = self.sent(kb, way)
         self.both(
-            lambda store: store.update(self.org, self.name(kb), context, updates),
-            lambda: self.model.update(kb, context, updates),
+            lambda store: store.update(self.org, self.name(kb), context, updates, sent),
+            lambda: self.model.update(kb, context, updates, sent),
         )
 
-    @rule(kb=kbs, context=contexts, changes=patches)
-    def patch(self, kb: str, context: str, changes: list[ChunkPatch]) -> None:
+    @rule(kb=kbs, context=contexts, changes=patches, way=ways)
+    def patch(self, kb: str, context: str, changes: list[ChunkPatch], way: str) -> None:
+        sent = self.sent(kb, way)
         self.both(
-            lambda store: store.patch(self.org, self.name(kb), context, changes),
-            lambda: self.model.patch(kb, context, changes),
+            lambda store: store.patch(self.org, self.name(kb), context, changes, sent),
+            lambda: self.model.patch(kb, context, changes, sent),
         )
 
-    @rule(kb=kbs, ids=some_ids)
-    def delete(self, kb: str, ids: list[int]) -> None:
+    @rule(kb=kbs, ids=some_ids, way=ways)
+    def delete(self, kb: str, ids: list[int], way: str) -> None:
+        sent = self.sent(kb, way)
         self.both(
-            lambda store: store.delete(self.org, self.name(kb), ids), lambda: self.model.delete(kb, ids)
+            lambda store: store.delete(self.org, self.name(kb), ids, sent),
+            lambda: self.model.delete(kb, ids, sent),
         )
+
+    @rule(kb=kbs, context=contexts, right=st.booleans(), remove=st.booleans())
+    def set_manifest(self, kb: str, context: str, right: bool, remove: bool) -> None:
+        present = self.model.kbs[kb].manifests.get(context) if kb in self.model.kbs else None
+        self.sealed += 1
+        sealed = None if remove else b"%d" % self.sealed
+        expected = manifest_tag(present) if right else "0" * 64
+
+        def wanted() -> None:
+            manifests = self.model.kb(kb).manifests
+            if manifest_tag(present) not in (expected, manifest_tag(sealed)):
+                raise PreconditionError
+            manifests.pop(context, None)
+            if sealed is not None:
+                manifests[context] = sealed
+
+        self.both(
+            lambda store: store.set_manifest(self.org, self.name(kb), context, expected, sealed), wanted
+        )
+
+    @rule(kb=kbs, context=contexts, ids=some_ids, key=keys, wanted=queries, by=st.integers(0, 3))
+    def look_up(self, kb: str, context: str, ids: list[int], key: Any, wanted: Any, by: int) -> None:
+        """A manifest with chunks of its context, selected in every way."""
+        selection, test = (
+            (Selection(everything=True), lambda *_: True),
+            (Selection(ids=ids), lambda chunk_id, _: chunk_id in ids),
+            (Selection(keys=[key] if key else []), lambda _, chunk: chunk.key == (key or "")),
+            (
+                Selection(filter=parse_filter(wanted[0])),
+                lambda chunk_id, chunk: wanted[1](chunk_id, chunk.meta),
+            ),
+        )[by]
+
+        async def call(store: Any) -> Any:
+            pages = [page async for page in store.manifest(self.org, self.name(kb), context, selection)]
+            return pages[-1].sealed, [row for page in pages for row in page.rows]
+
+        def expected() -> Any:
+            found = self.model.kb(kb)
+            return found.manifests.get(context), [
+                ManifestRow(one, chunk.key, chunk.vector.record)
+                for one, (under, chunk) in sorted(found.chunks.items())
+                if under == context and test(one, chunk)
+            ]
+
+        self.both(call, expected)
 
     @rule(kb=kbs, wanted=queries, context=st.none() | contexts)
     def delete_matching(self, kb: str, wanted: Any, context: str | None) -> None:
@@ -335,6 +460,7 @@ class Machine(RuleBasedStateMachine):
             sequence, known = self.followers.get(place, (0, {}))
             sequence = self.runner.run(self.read_changes(store, self.name(kb), context, sequence, known))
             assert known == should, (name, sequence)
+            assert self.manifest == self.model.kbs[kb].manifests.get(context), (name, sequence)
             self.followers[place] = (sequence, known)
             fed, at, after, more = {}, 0, None, True
             while more:
@@ -352,7 +478,7 @@ class Machine(RuleBasedStateMachine):
             for one in np.concatenate([change.removed, np.array(change.ids, np.int64)]).tolist():
                 known.pop(one, None)
             known.update(zip(change.ids, change.vectors, strict=True))
-            last = change.sequence
+            last, self.manifest = change.sequence, change.manifest
         return last
 
     def teardown(self) -> None:

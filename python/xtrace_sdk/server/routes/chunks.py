@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.server.auth import ApiCaller, Caller, ServicesNow
 from xtrace_sdk.server.chunk_json import Fields, json_array
 from xtrace_sdk.server.ciphertexts import decode_vectors
+from xtrace_sdk.server.manifests import TAGGED, Manifests, tags_header, tags_of
 from xtrace_sdk.server.metadata import Meta, checked_changes, checked_meta
 from xtrace_sdk.server.models import (
     ChunkAnswer,
@@ -44,18 +45,21 @@ ChunkIds = Annotated[
 ]
 
 
-@router.post(wire.CHUNKS, openapi_extra=takes(InsertBody))
+@router.post(wire.CHUNKS, openapi_extra=takes(InsertBody), responses=TAGGED)
 async def insert(
     request: Request,
+    response: Response,
     caller: ApiCaller,
     server: ServicesNow,
+    manifests: Manifests,
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Inserted:
     raw, body = await read_body(request, InsertBody)
     await caller.may(wire.WRITE, body.kb_id)
     chunks = await _new_chunks(server, caller.org_id, body.context_id, body.chunks, "chunks")
     replay = _replay(caller, raw, idempotency_key, server.settings.replay_seconds)
-    done = await server.store.insert(caller.org_id, body.kb_id, body.context_id, chunks, replay)
+    done = await server.store.insert(caller.org_id, body.kb_id, body.context_id, chunks, replay, manifests)
+    response.headers.update(tags_header(done.tags))
     return Inserted(
         response=f"Data loaded into KB {body.kb_id} successfully",
         chunk_ids=done.ids,
@@ -75,26 +79,32 @@ def _replay(caller: Caller, raw: bytes, idempotency_key: str | None, seconds: fl
     return Replay(f"body/{caller.org_id}/{digest}", digest, seconds, strict=False)
 
 
-@router.put(wire.CHUNKS, openapi_extra=takes(UpdateBody))
-async def update(request: Request, caller: ApiCaller, server: ServicesNow) -> Updated:
+@router.put(wire.CHUNKS, openapi_extra=takes(UpdateBody), responses=TAGGED)
+async def update(
+    request: Request, response: Response, caller: ApiCaller, server: ServicesNow, manifests: Manifests
+) -> Updated:
     _, body = await read_body(request, UpdateBody)
     await caller.may(wire.WRITE, body.kb_id)
     ids = _distinct([one.chunk_id for one in body.chunk_updates], "chunk_updates", "chunk_id")
     chunks = await _new_chunks(server, caller.org_id, body.context_id, body.chunk_updates, "chunk_updates")
     count = await server.store.update(
-        caller.org_id, body.kb_id, body.context_id, list(zip(ids, chunks, strict=True))
+        caller.org_id, body.kb_id, body.context_id, list(zip(ids, chunks, strict=True)), manifests
     )
+    response.headers.update(tags_header(tags_of(manifests)))
     return Updated(response="chunks updated", updated_count=count)
 
 
-@router.patch(wire.CHUNKS, openapi_extra=takes(PatchBody))
-async def patch(request: Request, caller: ApiCaller, server: ServicesNow) -> Updated:
+@router.patch(wire.CHUNKS, openapi_extra=takes(PatchBody), responses=TAGGED)
+async def patch(
+    request: Request, response: Response, caller: ApiCaller, server: ServicesNow, manifests: Manifests
+) -> Updated:
     _, body = await read_body(request, PatchBody)
     await caller.may(wire.WRITE, body.kb_id)
     _distinct([one.chunk_id for one in body.chunk_patches], "chunk_patches", "chunk_id")
     context = await server.store.public_context(caller.org_id, body.context_id)
     patches = await asyncio.to_thread(_checked_patches, body.chunk_patches, context)
-    count = await server.store.patch(caller.org_id, body.kb_id, body.context_id, patches)
+    count = await server.store.patch(caller.org_id, body.kb_id, body.context_id, patches, manifests)
+    response.headers.update(tags_header(tags_of(manifests)))
     return Updated(response="chunks patched", updated_count=count)
 
 
@@ -131,13 +141,19 @@ def patch_changes(one: ChunkPatchBody, field: str) -> Meta:
     return changes
 
 
-@router.delete(wire.CHUNKS)
+@router.delete(wire.CHUNKS, responses=TAGGED)
 async def delete(
-    caller: ApiCaller, server: ServicesNow, kb_id: Annotated[str, Query()], chunk_ids: ChunkIds
+    response: Response,
+    caller: ApiCaller,
+    server: ServicesNow,
+    kb_id: Annotated[str, Query()],
+    chunk_ids: ChunkIds,
+    manifests: Manifests,
 ) -> Deleted:
     """Ids that do not exist are ignored and not counted."""
     await caller.may(wire.DELETE, kb_id)
-    count = await server.store.delete(caller.org_id, kb_id, _ids(chunk_ids))
+    count = await server.store.delete(caller.org_id, kb_id, _ids(chunk_ids), manifests)
+    response.headers.update(tags_header(tags_of(manifests)))
     return Deleted(response="chunks deleted", deleted_count=count)
 
 

@@ -15,6 +15,7 @@ from xtrace_sdk.server.auth import ApiCaller, ServicesNow
 from xtrace_sdk.server.chunk_json import Fields, json_array
 from xtrace_sdk.server.ciphertexts import decode_rows
 from xtrace_sdk.server.filters import parse_filter
+from xtrace_sdk.server.manifests import SEALED, Manifests, refuse
 from xtrace_sdk.server.metadata import checked_changes
 from xtrace_sdk.server.models import (
     ByMetaBody,
@@ -35,6 +36,7 @@ router = APIRouter(tags=["search"])
 _NO_IDS = (1, 0)  # a range with no id in it
 
 _BINARY = {
+    "headers": SEALED,
     "description": "Products of the query with every candidate, ascending by chunk id.",
     "content": {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in (wire.MSGPACK, wire.COLUMNS)
@@ -64,9 +66,13 @@ async def compute_hamming(request: Request, caller: ApiCaller, server: ServicesN
     ids = None
     if candidates.filter is not None or candidates.id_range is not None:
         ids = await server.store.select(caller.org_id, body.kb_id, candidates)
-    snapshot = await server.indexes.snapshot(
+    state = await server.indexes.snapshot(
         caller.org_id, body.kb_id, body.context_id, context, access.sequence, ids
     )
+    snapshot = state.rows
+    headers = {"Vary": "Accept"}
+    if ids is None and state.manifest is not None:
+        headers[wire.MANIFEST_HEADER] = wire.encode_manifest(state.manifest)
     chunks, width = query.shape
     products = snapshot.products(query)
     if wire.COLUMNS in request.headers.get("accept", ""):
@@ -76,7 +82,7 @@ async def compute_hamming(request: Request, caller: ApiCaller, server: ServicesN
         blocks = _with_ids(snapshot, products)
         pieces = wire.pack_distances(snapshot.ids.size, chunks, width, blocks, snapshot.records())
         kind = wire.MSGPACK
-    return StreamingResponse(pieces, media_type=kind, headers={"Vary": "Accept"})
+    return StreamingResponse(pieces, media_type=kind, headers=headers)
 
 
 def _with_ids(snapshot: Snapshot, products: Iterator[Rows]) -> Iterator[wire.Block]:
@@ -142,8 +148,11 @@ def _fields(body: MetaSearchBody) -> Fields:
 
 
 @router.delete(wire.CHUNKS_BY_META, openapi_extra=takes(ByMetaBody))
-async def delete_by_meta(request: Request, caller: ApiCaller, server: ServicesNow) -> dict[str, int]:
-    """`deleted_count`, or `would_delete_count` when `dry_run`."""
+async def delete_by_meta(
+    request: Request, caller: ApiCaller, server: ServicesNow, manifests: Manifests
+) -> dict[str, int]:
+    """`deleted_count`, or `would_delete_count` when `dry_run`. Takes no manifest."""
+    refuse(manifests)
     _, body = await read_body(request, ByMetaBody)
     await caller.may(wire.DELETE, body.kb_id)
     query = _matching(body)
@@ -153,8 +162,11 @@ async def delete_by_meta(request: Request, caller: ApiCaller, server: ServicesNo
 
 
 @router.patch(wire.CHUNKS_BY_META, openapi_extra=takes(PatchByMetaBody))
-async def patch_by_meta(request: Request, caller: ApiCaller, server: ServicesNow) -> dict[str, int]:
-    """`updated_count`, or `would_update_count` when `dry_run`."""
+async def patch_by_meta(
+    request: Request, caller: ApiCaller, server: ServicesNow, manifests: Manifests
+) -> dict[str, int]:
+    """`updated_count`, or `would_update_count` when `dry_run`. Takes no manifest, and needs none."""
+    refuse(manifests)
     _, body = await read_body(request, PatchByMetaBody)
     await caller.may(wire.WRITE, body.kb_id)
     query = _matching(body)

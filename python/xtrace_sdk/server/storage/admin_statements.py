@@ -282,7 +282,16 @@ def _kb(found: Row) -> Steps[KnowledgeBase]:
 
 def delete_kb(org_id: str, kb_id: str) -> Steps[None]:
     kb = yield from locked_kb(org_id, kb_id)
-    for table in ("vectors", "facets", "chunks", "deletions", "replays", "bindings", "permissions"):
+    for table in (
+        "vectors",
+        "facets",
+        "chunks",
+        "deletions",
+        "replays",
+        "manifests",
+        "bindings",
+        "permissions",
+    ):
         yield from rows(f"DELETE FROM {table} WHERE kb = ?", kb)
     yield from rows("DELETE FROM kbs WHERE no = ?", kb)
 
@@ -302,6 +311,14 @@ def _kb_number(sql: str, org_id: str, kb_id: str) -> Steps[int]:
     if found is None:
         raise NotFoundError("knowledge base not found")
     return int(found[0])
+
+
+def kb_and_sequence(org_id: str, kb_id: str) -> Steps[tuple[int, int]]:
+    """The internal number of a knowledge base and that of its last change. Raises NotFoundError."""
+    found = yield from row("SELECT no, seq FROM kbs WHERE id = ? AND org = ?", kb_id, org_id)
+    if found is None:
+        raise NotFoundError("knowledge base not found")
+    return found[0], found[1]
 
 
 # Execution contexts

@@ -34,7 +34,7 @@ from xtrace_sdk.server.storage.sql_store import SqlStore
 from xtrace_sdk.server.storage.statements import Dialect, Steps, rows
 from xtrace_sdk.server.storage.tables import TABLES, damaged, write_rows
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1 had no manifests, and is read
 _NAME: Final = "xtrace backup"
 _MAX_RECORD: Final = 1 << 30
 
@@ -150,8 +150,8 @@ def _records(path: Path) -> Iterator[tuple[str, list[list[Any]]]]:
             header = unpacker.unpack()
             if not isinstance(header, list) or len(header) != 3 or header[0] != _NAME:
                 raise damage
-            if header[1] != FORMAT:
-                raise InputError(f"{path}: has format {header[1]}, this version reads format {FORMAT}")
+            if header[1] not in range(1, FORMAT + 1):
+                raise InputError(f"{path}: has format {header[1]}, this version reads formats 1 to {FORMAT}")
             digest.update(msgpack.packb(header))
             while True:
                 record = unpacker.unpack()

@@ -33,6 +33,10 @@ class ConflictError(StoreError):
     """The change contradicts what is stored."""
 
 
+class PreconditionError(StoreError):
+    """Another manifest is in force than the change was made for. Nothing was changed."""
+
+
 class UnavailableError(StoreError):
     """The database is locked, full or gone. Nothing was changed; trying again later may succeed."""
 
@@ -170,11 +174,24 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class NewManifest:
+    """A sealed manifest of a context that comes with a change, to replace the one with the tag `expected`."""
+
+    context_id: str
+    expected: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Inserted:
-    """Chunk ids in the order of the request, and how many of them replaced a chunk with the same key."""
+    """Chunk ids in the order of the request, and how many of them replaced a chunk with the same key.
+
+    `tags` are those of the manifests in force, in the order of the manifests that came with the request.
+    """
 
     ids: list[int]
     replaced: int = 0
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +204,45 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Which chunks: those under `ids`, or under `keys`, or within a filter, or all; none otherwise."""
+
+    ids: Sequence[int] = ()
+    keys: Sequence[str] = ()
+    filter: Filter | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """A chunk as its owner's manifest sees it."""
+
+    id: int
+    key: str | None
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPage:
+    """The sealed manifest of a context, None if there is none, and rows of it, as of change `sequence`."""
+
+    sealed: bytes | None
+    sequence: int
+    rows: list[ManifestRow]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A part of what happened to the vectors of a context: ids that are gone, then vectors that are there.
 
-    Applied in order they lead to the state at `sequence`.
+    Applied in order they lead to the state at `sequence`, in which `manifest` is in force.
     """
 
     sequence: int
     removed: Ids
     ids: list[int]
     vectors: list[Ciphertexts]
+    manifest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,18 +334,39 @@ class Store(Protocol):
     async def contexts_of_kb(self, org_id: str, kb_id: str) -> list[str]: ...
     async def kbs_of_context(self, org_id: str, context_id: str) -> list[str]: ...
 
-    # Chunks
+    # Chunks. A change of vectors of a context with a manifest brings the next one, else PreconditionError;
+    # where the next one is in force already, the change was made before and is not made again.
     async def insert(
-        self, org_id: str, kb_id: str, context_id: str, chunks: Sequence[NewChunk], replay: Replay | None
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        chunks: Sequence[NewChunk],
+        replay: Replay | None,
+        manifests: Sequence[NewManifest] = (),
     ) -> Inserted: ...
     async def update(
-        self, org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, NewChunk]]
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        updates: Sequence[tuple[int, NewChunk]],
+        manifests: Sequence[NewManifest] = (),
     ) -> int:
         """Replace all fields (a key of None keeps the present one). NotFoundError names absent ids."""
 
-    async def patch(self, org_id: str, kb_id: str, context_id: str, patches: Sequence[ChunkPatch]) -> int: ...
+    async def patch(
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        patches: Sequence[ChunkPatch],
+        manifests: Sequence[NewManifest] = (),
+    ) -> int: ...
     async def patch_matching(self, org_id: str, kb_id: str, query: Query, changes: Meta) -> int: ...
-    async def delete(self, org_id: str, kb_id: str, ids: Sequence[int]) -> int:
+    async def delete(
+        self, org_id: str, kb_id: str, ids: Sequence[int], manifests: Sequence[NewManifest] = ()
+    ) -> int:
         """Absent ids are ignored and not counted."""
 
     async def delete_matching(self, org_id: str, kb_id: str, query: Query) -> int: ...
@@ -340,3 +407,17 @@ class Store(Protocol):
 
         From the beginning (0, None) nothing is told of chunks that are gone.
         """
+
+    # Manifests
+    def manifest(
+        self, org_id: str, kb_id: str, context_id: str, selection: Selection
+    ) -> AsyncIterator[ManifestPage]:
+        """The manifest of a context, then pages of its selected chunks, all from one state of the store.
+
+        Chunks whose vectors are damaged are left out, as they are of a search.
+        """
+
+    async def set_manifest(
+        self, org_id: str, kb_id: str, context_id: str, expected: str, sealed: bytes | None
+    ) -> None:
+        """Without a change of chunks; None removes it. PreconditionError unless `expected` is in force."""

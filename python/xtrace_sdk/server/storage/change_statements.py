@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from xtrace_sdk.server.storage.admin_statements import context_number
+from xtrace_sdk.server.storage.admin_statements import context_number, kb_and_sequence
 from xtrace_sdk.server.storage.base import (
     Change,
     Ciphertexts,
@@ -21,7 +20,9 @@ from xtrace_sdk.server.storage.base import (
     NotFoundError,
 )
 from xtrace_sdk.server.storage.checksums import checksum
-from xtrace_sdk.server.storage.statements import MAX_INTEGER, Row, Steps, row, rows
+from xtrace_sdk.server.storage.manifest_statements import in_force
+from xtrace_sdk.server.storage.read_statements import VECTOR, whole_vectors
+from xtrace_sdk.server.storage.statements import MAX_INTEGER, Steps, row, rows
 
 log = logging.getLogger("xtrace.server")
 
@@ -54,7 +55,8 @@ def begin_changes(org_id: str, kb_id: str, context_id: str, since: int) -> Steps
     if since:
         gone = yield from _deletions(kb, since, sequence, MAX_INTEGER)
     removed = np.concatenate([_NO_IDS, *(ids for _, ids in gone)])
-    return Feed(kb, context, since), Change(sequence, removed, [], [])
+    manifest = None if context is None else (yield from in_force(kb, context))
+    return Feed(kb, context, since), Change(sequence, removed, [], [], manifest)
 
 
 def _deletions(kb: int, since: int, until: int, limit: int) -> Steps[list[tuple[int, Ids]]]:
@@ -86,38 +88,19 @@ def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[tuple[tuple[int, in
         where = "kb = ? AND id > ? AND +context = ? ORDER BY id"
         parameters = (feed.kb, last[1], feed.context)
     found = yield from rows(
-        f"SELECT {_VECTOR}, seq, id FROM vectors WHERE {where} LIMIT {_PAGE}", *parameters
+        f"SELECT {VECTOR}, v.seq, v.id FROM vectors AS v WHERE {where} LIMIT {_PAGE}", *parameters
     )
     if not found:
         return None
-    whole = _whole(feed.kb, found)
+    whole = whole_vectors(feed.kb, found)
     vectors = [Ciphertexts(*tuple(one)[3:6]) for one in whole]
     return (found[-1][-2], found[-1][-1]), Change(0, _NO_IDS, [one[0] for one in whole], vectors)
-
-
-_VECTOR = "id, context, seq, ciphertexts, data, record, checksum"
-
-
-def _whole(kb: int, vectors: Sequence[Row]) -> list[Row]:
-    """The rows, which begin with the columns `_VECTOR`, that are as they were written."""
-    whole: list[Row] = []
-    damaged: list[Row] = []
-    for one in vectors:
-        (whole if one[6] == checksum((kb, *tuple(one)[:6])) else damaged).append(one)
-    if damaged:
-        log.error(
-            "damaged rows: %d vectors of knowledge base number %d are left out, from chunk %s on",
-            len(damaged),
-            kb,
-            damaged[0][0],
-        )
-    return whole
 
 
 def feed(
     org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
 ) -> Steps[FeedPage]:
-    kb, sequence = yield from _kb_and_sequence(org_id, kb_id)
+    kb, sequence = yield from kb_and_sequence(org_id, kb_id)
     context = None if context_id is None else (yield from context_number(org_id, context_id))
     gone = []
     until = sequence
@@ -129,7 +112,7 @@ def feed(
             gone = gone[:limit]
     condition = "" if context is None else "AND c.context = ? "
     found = yield from rows(
-        "SELECT v.id, v.context, v.seq, v.ciphertexts, v.data, v.record, v.checksum, c.seq, contexts.id "
+        f"SELECT {VECTOR}, c.seq, contexts.id "
         "FROM chunks AS c JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id "
         "JOIN contexts ON contexts.no = c.context "
         f"WHERE c.kb = ? AND (c.seq, c.id) > (?, ?) AND c.seq <= ? {condition}"
@@ -146,13 +129,8 @@ def feed(
         found = found[:limit]
         last = (found[-1][7], found[-1][0])
         gone = [one for one in gone if one[0] <= last[0]]
-    changed = [FedChunk(one[0], one[7], one[8], Ciphertexts(*tuple(one)[3:6])) for one in _whole(kb, found)]
+    changed = [
+        FedChunk(one[0], one[7], one[8], Ciphertexts(*tuple(one)[3:6])) for one in whole_vectors(kb, found)
+    ]
     removed = [(chunk_id, seq) for seq, ids in gone for chunk_id in ids.tolist()]
     return FeedPage(last[0], last[1], last != (sequence, None), removed, changed)
-
-
-def _kb_and_sequence(org_id: str, kb_id: str) -> Steps[tuple[int, int]]:
-    found = yield from row("SELECT no, seq FROM kbs WHERE id = ? AND org = ?", kb_id, org_id)
-    if found is None:
-        raise NotFoundError("knowledge base not found")
-    return found[0], found[1]

@@ -1,4 +1,4 @@
-"""Chunks and their vectors, for every engine.
+"""Changes of chunks and their vectors, for every engine.
 
 A change begins by raising the number of the knowledge base (`_begin`), which also keeps other writers of it
 waiting until the transaction has ended.
@@ -21,38 +21,35 @@ from xtrace_sdk.server.metadata import Meta, facets_of, merged, tags_of
 from xtrace_sdk.server.storage.admin_statements import (
     bound_context,
     checked_kb,
-    kb_number,
     locked_kb,
     now,
 )
 from xtrace_sdk.server.storage.base import (
-    ChunkField,
     ChunkPatch,
     Ciphertexts,
     ConflictError,
     DamagedError,
-    Ids,
     Inserted,
     NewChunk,
+    NewManifest,
     NotFoundError,
+    PreconditionError,
     Query,
     Replay,
-    SortField,
-    StoredChunk,
 )
 from xtrace_sdk.server.storage.checksums import checksum
-from xtrace_sdk.server.storage.filter_statements import Bound, compile_filter, facet_token
+from xtrace_sdk.server.storage.filter_statements import facet_token
+from xtrace_sdk.server.storage.manifest_statements import exchanged, settled, tags_in_force
+from xtrace_sdk.server.storage.read_statements import select
 from xtrace_sdk.server.storage.statements import (
-    MAX_INTEGER,
     Dialect,
     DuplicateError,
     Repeated,
     Steps,
     row,
     rows,
-    the_row,
 )
-from xtrace_sdk.wire import FACETS
+from xtrace_sdk.wire import FACETS, MANIFEST_HEADER, manifest_tag
 
 log = logging.getLogger("xtrace.server")
 
@@ -72,13 +69,20 @@ class _Kb:
 
 
 def insert(
-    org_id: str, kb_id: str, context_id: str, chunks: Sequence[NewChunk], replay: Replay | None
+    org_id: str,
+    kb_id: str,
+    context_id: str,
+    chunks: Sequence[NewChunk],
+    replay: Replay | None,
+    manifests: Sequence[NewManifest] = (),
 ) -> Steps[Inserted]:
     if replay is not None:
         # Locked first: of two equal requests at once the second finds the answer of the first.
-        answered = yield from _replayed((yield from locked_kb(org_id, kb_id)), replay)
+        kb_no = yield from locked_kb(org_id, kb_id)
+        answered = yield from _replayed(kb_no, replay)
         if answered is not None:
-            return answered
+            # By now others may have changed the manifests that this request brought.
+            return replace(answered, tags=(yield from tags_in_force(org_id, kb_no, manifests)))
     kb = yield from _begin(org_id, kb_id)
     context = yield from bound_context(org_id, kb.no, context_id)
     next_id = kb.next_id
@@ -95,6 +99,11 @@ def insert(
             next_id += 1
         ids.append(chunk_id)
     replaced = list(present.values())
+    writes = context if chunks else None
+    if (yield from settled(org_id, kb.no, manifests, replaced, writes)):
+        raise PreconditionError(
+            f"{MANIFEST_HEADER}: in force already, but the ids of what was inserted with it are not known"
+        )
     if replaced:
         yield from _forget(kb, (yield from _moved(kb.no, context, replaced)))
         yield from _remove_rows(kb.no, replaced)
@@ -116,7 +125,7 @@ def insert(
             ),
             checksum(values),
         )
-    return Inserted(ids, len(present))
+    return Inserted(ids, len(present), tuple(manifest_tag(one.sealed) for one in manifests))
 
 
 def _replayed(kb: int, replay: Replay) -> Steps[Inserted | None]:
@@ -144,10 +153,18 @@ def _replayed(kb: int, replay: Replay) -> Steps[Inserted | None]:
     return Inserted(ids, replaced)
 
 
-def update(org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, NewChunk]]) -> Steps[int]:
+def update(
+    org_id: str,
+    kb_id: str,
+    context_id: str,
+    updates: Sequence[tuple[int, NewChunk]],
+    manifests: Sequence[NewManifest] = (),
+) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
     context = yield from bound_context(org_id, kb.no, context_id)
     ids = [chunk_id for chunk_id, _ in updates]
+    if (yield from settled(org_id, kb.no, manifests, ids, context if ids else None)):
+        return len(ids)
     present = yield from _required(kb.no, ids)
     chunks = [
         chunk if chunk.key is not None else replace(chunk, key=present[chunk_id])
@@ -161,15 +178,22 @@ def update(org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int
     return len(ids)
 
 
-def patch(org_id: str, kb_id: str, context_id: str, patches: Sequence[ChunkPatch]) -> Steps[int]:
+def patch(
+    org_id: str,
+    kb_id: str,
+    context_id: str,
+    patches: Sequence[ChunkPatch],
+    manifests: Sequence[NewManifest] = (),
+) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
     ids = [one.id for one in patches]
-    yield from _required(kb.no, ids)
     vectors = [(one.id, one.vector) for one in patches if one.vector is not None]
-    context = None
-    if vectors:
-        context = yield from bound_context(org_id, kb.no, context_id)
-        moving = [chunk_id for chunk_id, _ in vectors]
+    moving = [chunk_id for chunk_id, _ in vectors]
+    context = (yield from bound_context(org_id, kb.no, context_id)) if vectors else None
+    if (yield from settled(org_id, kb.no, manifests, moving, context)):
+        return len(ids)
+    yield from _required(kb.no, ids)
+    if context is not None:
         yield from _forget(kb, (yield from _moved(kb.no, context, moving)))
         yield from _add_vectors(kb, context, moving, [vector for _, vector in vectors])
     yield from _rewrite(kb, patches, context)
@@ -193,8 +217,10 @@ def patch_matching(dialect: Dialect, org_id: str, kb_id: str, query: Query, chan
     return len(ids)
 
 
-def delete(org_id: str, kb_id: str, ids: Sequence[int]) -> Steps[int]:
+def delete(org_id: str, kb_id: str, ids: Sequence[int], manifests: Sequence[NewManifest] = ()) -> Steps[int]:
     kb = yield from _begin(org_id, kb_id)
+    if (yield from settled(org_id, kb.no, manifests, ids, None)):
+        return len(set(ids))
     present = sorted((yield from _existing(kb.no, ids)))
     yield from _forget(kb, present)
     yield from _remove_rows(kb.no, present)
@@ -208,116 +234,12 @@ def delete_matching(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> 
     return (yield from delete(org_id, kb_id, ids.tolist()))
 
 
-def fetch(
-    org_id: str, kb_id: str, ids: Sequence[int], fields: frozenset[ChunkField]
-) -> Steps[dict[int, StoredChunk]]:
-    kb = yield from kb_number(org_id, kb_id)
-    content = "c.content, c.content_checksum" if "content" in fields else "NULL, NULL"
-    vector, join = "NULL, NULL, NULL, NULL, NULL, NULL", ""
-    if fields & {"index", "record"}:
-        vector = "v.context, v.seq, v.ciphertexts, v.data, v.record, v.checksum"
-        join = "JOIN vectors AS v ON v.kb = c.kb AND v.id = c.id"
-    found = yield from rows(
-        "SELECT c.id, c.seq, c.context, c.created_at, c.key, c.name, c.meta, c.checksum, "
-        f"{content}, {vector} FROM chunks AS c {join} WHERE c.kb = ? AND c.id = ANY(?)",
-        kb,
-        list(ids),
-    )
-    whole = {}
-    for one in found:
-        (
-            chunk_id,
-            _,
-            _,
-            _,
-            key,
-            name,
-            meta,
-            _,
-            text,
-            text_sum,
-            context,
-            seq,
-            count,
-            data,
-            record,
-            vector_sum,
-        ) = one
-        if (
-            one[7] != checksum((kb, *tuple(one)[:7]))
-            or (text is not None and text_sum != checksum((kb, chunk_id, text)))
-            or (
-                data is not None and vector_sum != checksum((kb, chunk_id, context, seq, count, data, record))
-            )
-        ):
-            log.error("damaged row: chunk %d of knowledge base %s is not served", chunk_id, kb_id)
-            continue
-        whole[chunk_id] = StoredChunk(
-            chunk_id,
-            name,
-            key,
-            json.loads(meta),
-            text,
-            Ciphertexts(count, data) if "index" in fields else None,
-            record if "record" in fields else None,
-        )
-    return whole
-
-
-def select(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[Ids]:
-    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
-    # With a filter, the plus keeps the database from walking all chunks only because they come sorted.
-    order = "c.id" if query.filter is None else "+c.id"
-    found = yield from rows(f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order}", *parameters)
-    return np.fromiter((chunk_id for (chunk_id,) in found), dtype=np.int64)
-
-
-def count(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[int]:
-    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
-    (number,) = yield from the_row(f"SELECT COUNT(*) FROM chunks AS c WHERE {condition}", *parameters)
-    return int(number)
-
-
-def page(
-    dialect: Dialect,
-    org_id: str,
-    kb_id: str,
-    query: Query,
-    sort_by: SortField,
-    descending: bool,
-    limit: int | None,
-    offset: int,
-) -> Steps[tuple[list[int], int]]:
-    condition, parameters = yield from _condition(dialect, org_id, kb_id, query)
-    direction = "DESC" if descending else "ASC"
-    column = "" if sort_by == "chunk_id" else f"c.{sort_by} {direction} NULLS LAST, "
-    order = f"{column}c.id {'ASC' if column else direction}"
-    found = yield from rows(
-        f"SELECT c.id FROM chunks AS c WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
-        *parameters,
-        MAX_INTEGER if limit is None else limit,
-        offset,
-    )
-    total = yield from count(dialect, org_id, kb_id, query)
-    return [chunk_id for (chunk_id,) in found], total
-
-
-def _condition(dialect: Dialect, org_id: str, kb_id: str, query: Query) -> Steps[tuple[str, list[Bound]]]:
-    """The rows of ``chunks AS c`` that a query means: (condition, parameters in order)."""
-    kb = yield from kb_number(org_id, kb_id)
-    conditions = ["c.kb = ?"]
-    parameters: list[Bound] = [kb]
-    if query.context_id is not None:
-        conditions.append("c.context IN (SELECT no FROM contexts WHERE org = ? AND id = ?)")
-        parameters += [org_id, query.context_id]
-    if query.id_range is not None:
-        conditions.append("c.id BETWEEN ? AND ?")
-        parameters += query.id_range
-    if query.filter is not None:
-        condition, bound = compile_filter(query.filter, kb, dialect)
-        conditions.append(condition)
-        parameters += bound
-    return " AND ".join(conditions), parameters
+def set_manifest(
+    org_id: str, kb_id: str, context_id: str, expected: str, sealed: bytes | None
+) -> Steps[None]:
+    kb = yield from _begin(org_id, kb_id)
+    if (yield from exchanged(org_id, kb.no, context_id, expected, sealed)):
+        yield from _end(kb)
 
 
 # Pieces of a change

@@ -9,7 +9,14 @@ from dataclasses import replace
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 from xtrace_sdk.server.metadata import Meta
-from xtrace_sdk.server.storage import admin_statements, base, change_statements, chunk_statements
+from xtrace_sdk.server.storage import (
+    admin_statements,
+    base,
+    change_statements,
+    chunk_statements,
+    manifest_statements,
+    read_statements,
+)
 from xtrace_sdk.server.storage.statements import MAX_INTEGER, Dialect, Steps
 
 P = ParamSpec("P")
@@ -152,41 +159,60 @@ class SqlStore(ABC):
         context_id: str,
         chunks: Sequence[base.NewChunk],
         replay: base.Replay | None,
+        manifests: Sequence[base.NewManifest] = (),
     ) -> base.Inserted:
-        return await self._write(chunk_statements.insert, org_id, kb_id, context_id, chunks, replay)
+        return await self._write(
+            chunk_statements.insert, org_id, kb_id, context_id, chunks, replay, manifests
+        )
 
     async def update(
-        self, org_id: str, kb_id: str, context_id: str, updates: Sequence[tuple[int, base.NewChunk]]
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        updates: Sequence[tuple[int, base.NewChunk]],
+        manifests: Sequence[base.NewManifest] = (),
     ) -> int:
-        return await self._write(chunk_statements.update, org_id, kb_id, context_id, updates)
+        return await self._write(chunk_statements.update, org_id, kb_id, context_id, updates, manifests)
 
     async def patch(
-        self, org_id: str, kb_id: str, context_id: str, patches: Sequence[base.ChunkPatch]
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str,
+        patches: Sequence[base.ChunkPatch],
+        manifests: Sequence[base.NewManifest] = (),
     ) -> int:
-        return await self._write(chunk_statements.patch, org_id, kb_id, context_id, patches)
+        return await self._write(chunk_statements.patch, org_id, kb_id, context_id, patches, manifests)
 
     async def patch_matching(self, org_id: str, kb_id: str, query: base.Query, changes: Meta) -> int:
         # A filter that takes too long is found out before it keeps others from writing.
-        await self._search(chunk_statements.count, org_id, kb_id, query)
+        await self._search(read_statements.count, org_id, kb_id, query)
         return await self._write(chunk_statements.patch_matching, self.dialect, org_id, kb_id, query, changes)
 
-    async def delete(self, org_id: str, kb_id: str, ids: Sequence[int]) -> int:
-        return await self._write(chunk_statements.delete, org_id, kb_id, ids)
+    async def delete(
+        self,
+        org_id: str,
+        kb_id: str,
+        ids: Sequence[int],
+        manifests: Sequence[base.NewManifest] = (),
+    ) -> int:
+        return await self._write(chunk_statements.delete, org_id, kb_id, ids, manifests)
 
     async def delete_matching(self, org_id: str, kb_id: str, query: base.Query) -> int:
-        await self._search(chunk_statements.count, org_id, kb_id, query)
+        await self._search(read_statements.count, org_id, kb_id, query)
         return await self._write(chunk_statements.delete_matching, self.dialect, org_id, kb_id, query)
 
     async def fetch(
         self, org_id: str, kb_id: str, ids: Sequence[int], fields: frozenset[base.ChunkField]
     ) -> dict[int, base.StoredChunk]:
-        return await self._read(chunk_statements.fetch, org_id, kb_id, ids, fields)
+        return await self._read(read_statements.fetch, org_id, kb_id, ids, fields)
 
     async def select(self, org_id: str, kb_id: str, query: base.Query) -> base.Ids:
-        return await self._search(chunk_statements.select, org_id, kb_id, query)
+        return await self._search(read_statements.select, org_id, kb_id, query)
 
     async def count(self, org_id: str, kb_id: str, query: base.Query) -> int:
-        return await self._search(chunk_statements.count, org_id, kb_id, query)
+        return await self._search(read_statements.count, org_id, kb_id, query)
 
     async def page(
         self,
@@ -200,7 +226,7 @@ class SqlStore(ABC):
         offset: int,
     ) -> tuple[list[int], int]:
         return await self._search(
-            chunk_statements.page, org_id, kb_id, query, sort_by, descending, limit, offset
+            read_statements.page, org_id, kb_id, query, sort_by, descending, limit, offset
         )
 
     async def changes(
@@ -212,9 +238,33 @@ class SqlStore(ABC):
             last = (since, MAX_INTEGER if since else -1)
             while page := await state.run(change_statements.more_changes, feed, last):
                 last, change = page
-                yield replace(change, sequence=first.sequence)
+                yield replace(change, sequence=first.sequence, manifest=first.manifest)
 
     async def feed(
         self, org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
     ) -> base.FeedPage:
         return await self._read(change_statements.feed, org_id, kb_id, context_id, since, after, limit)
+
+    # Manifests
+
+    async def manifest(
+        self, org_id: str, kb_id: str, context_id: str, selection: base.Selection
+    ) -> AsyncIterator[base.ManifestPage]:
+        if selection.filter is not None:
+            # A filter that takes too long is found out where it can be ended.
+            query = base.Query(context_id, selection.filter)
+            await self._search(read_statements.count, org_id, kb_id, query)
+        async with self.snapshot() as state:
+            look_up, first = await state.run(
+                manifest_statements.begin_look_up, self.dialect, org_id, kb_id, context_id, selection
+            )
+            yield first
+            last = -1
+            while page := await state.run(manifest_statements.more_rows, look_up, last):
+                last, found = page
+                yield replace(first, rows=found)
+
+    async def set_manifest(
+        self, org_id: str, kb_id: str, context_id: str, expected: str, sealed: bytes | None
+    ) -> None:
+        await self._write(chunk_statements.set_manifest, org_id, kb_id, context_id, expected, sealed)

@@ -80,6 +80,7 @@ TABLES: tuple[Table, ...] = (
         unchecked=("no",),
     ),
     Table("bindings", ("kb", "context", "checksum"), keys=2),
+    Table("manifests", ("kb", "context", "sealed", "checksum"), keys=2),
     Table(
         "chunks",
         (
