@@ -1,6 +1,15 @@
-"""Why short subgroups are refused: their public keys factor in seconds, that of a strong key does not."""
+"""Why short subgroups are refused: their public keys factor in seconds, that of a strong key does not.
+
+Where GMP-ECM is installed, it makes the same attempt, up to subgroups of ECM_BITS bits (25 unless given, the
+original SDK's default).
+"""
 
 from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
 
 import gmpy2
 import numpy as np
@@ -41,6 +50,25 @@ def test_a_default_key_does_not_fall_to_the_same_work() -> None:
     public = _core.SecretKey.generate(1024).public
     assert public.g_n is not None
     assert factor_by_subgroup(public.n, public.g_n, 18) is None
+
+
+def p_minus_1(public: _core.PublicKey, bits: int) -> str:
+    """What GMP-ECM's p-1 method, started in the subgroup, says of orders up to 2^bits."""
+    assert public.g_n is not None
+    command = ["ecm", "-pm1", "-x0", str(public.g_n % public.n), "1000", str(2**bits)]
+    return subprocess.run(command, input=str(public.n), capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.skipif(shutil.which("ecm") is None, reason="GMP-ECM (gmp-ecm) is not installed")
+def test_a_public_tool_finds_short_subgroups_and_no_default_one() -> None:
+    weak = _core.SecretKey.generate(1024, 50, allow_insecure=True)
+    found = re.search(r"Factor found in step \d: (\d+)", p_minus_1(weak.public, 25))
+    assert found is not None
+    assert int(found[1]) > 1  # n itself where both subgroups were come upon in one go
+    assert weak.public.n % int(found[1]) == 0
+    attempt = p_minus_1(_core.SecretKey.generate(1024).public, int(os.environ.get("ECM_BITS", "25")))
+    assert "Step 2 took" in attempt
+    assert "Factor found" not in attempt
 
 
 def test_orders_about_one_multiple_are_told_apart() -> None:
