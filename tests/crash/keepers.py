@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import random
 import struct
@@ -42,9 +41,12 @@ class Keepers:
         seen = self._send(api, "POST", path(wire.MANIFESTS), json=_of(self._kb) | {"all": True})
         if seen is None:
             return
-        rows = {row["chunk_id"]: base64.b64decode(row["record"]) for row in seen.json()["rows"]}
-        in_force = seen.json()["manifest"]
-        expected = wire.manifest_tag(None if in_force is None else base64.b64decode(in_force))
+        found = seen.json()
+        rows = {row["chunk_id"]: wire.decode_record(row["record"], "record") for row in found["rows"]}
+        # Before every change, not only when asked: the next manifest would cover up a wrong one.
+        self._compare("look-up before a change", found["manifest"], list(rows.values()))
+        in_force = found["manifest"]
+        expected = wire.manifest_tag(None if in_force is None else wire.decode_manifest(in_force, "manifest"))
         record = draw.randbytes(8)
         chunk = {
             "chunk_content": "",
