@@ -248,7 +248,7 @@ def test_interrupt_stops_a_long_batch_within_a_second() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_works_after_a_parallel_call() -> None:
-    done = run_python("""
+    done = run_python(f"""
         import os, numpy as np
         from xtrace_sdk import _core
         key = _core.SecretKey.generate(128, 64, allow_insecure=True)
@@ -256,7 +256,7 @@ def test_a_forked_child_works_after_a_parallel_call() -> None:
         server = _core.Multiplier(key.public.n_squared)
         bits = np.random.default_rng(1).integers(0, 2, (3000, 8), dtype=np.uint8)
         rows = encryptor.encrypt(bits, threads=2)
-        for _ in range(20):
+        for _ in range({os.environ.get('FORKS', 20)}):
             child = os.fork()
             if child == 0:
                 mine = encryptor.encrypt(bits, threads=2)
