@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from binascii import a2b_base64, b2a_base64
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +194,31 @@ def test_every_change_is_the_same_error(client_of, name) -> None:
     with pytest.raises(IntegrityError) as refused:
         owner.decode_records(answer, read_records(marks), query)
     assert str(refused.value) == str(authenticated.altered())
+
+
+def test_invented_writers_cost_no_memory(client_of) -> None:
+    keys = keys_of_owner()
+    client = client_of(48, keys)
+    bits = random_bits(1, 3000, 48)
+    rows, nonces = client.encrypt_records(bits)
+    query = client.encrypt_query(bits[0])
+    products = search(client, query, rows)
+    invented = np.array([f"writer {number}".encode() for number in range(len(rows))])
+    records = Records(nonces, np.ones(len(rows), np.uint32), invented)
+    locked = locked_memory()
+    with pytest.raises(IntegrityError):
+        client.decode_records(products, records, query)
+    assert locked_memory() - locked < 1 << 20  # a page for each would be 12 MB
+    assert client.decode_records(products, nonces, query)[0] == 0
+
+
+def locked_memory() -> int:
+    """Bytes that this process has locked; 0 where nobody says."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(re.search(r"VmLck:\s+(\d+) kB", status)[1]) * 1024
 
 
 def test_the_query_belongs_to_the_answer(client_of) -> None:

@@ -57,6 +57,8 @@ _SEALING: Final = b"xtrace owner's seal"
 _CONTENT_VERSION: Final = b"\x02"
 _WRITERS_VERSION: Final = b"\x03"
 _CONTENT_NONCE: Final = 12
+# Each takes a page of locked memory, and a server can invent names of writers.
+_KEYS_KEPT: Final = 64
 
 Decoded = TypeVar("Decoded", np.int32, np.uint8)
 Subkey = Callable[[bytes, int], SecretBytes]
@@ -222,6 +224,8 @@ class RecordKeys(Secret):
         """A writer's key in an epoch. Raises DecryptionError for one that is not known, or any more."""
         secret = self._secret(epoch, writer)  # asks again, so that a retired epoch's key is of no use
         if (epoch, writer) not in self._keys:
+            if len(self._keys) == _KEYS_KEPT:
+                del self._keys[next(iter(self._keys))]
             self._keys[epoch, writer] = _core.RecordKey(secret, epoch, writer)
         return self._keys[epoch, writer]
 
