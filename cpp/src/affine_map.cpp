@@ -3,64 +3,81 @@
 #include <algorithm>
 #include <cstring>
 
+#include "modulus.h"
+#include "mpn.h"
+#include "secure_memory.h"
+
 namespace xvec {
 
-Modulus::Modulus(const Integer& m)
-    : bits_(m.bits()),
-      limbs_(m.limbs()),
-      memory_(2 * limbs_ * sizeof(Limb)),
-      inverse_(0 - negative_inverse(m.low64())) {
-  m.to_limbs(memory_.as<Limb>(), limbs_);
-  (Integer::power_of_two(128 * limbs_) % m).to_limbs(memory_.as<Limb>() + limbs_, limbs_);
-}
+namespace {
 
-void Modulus::enter(Limb* y, const Limb* a, Scratch& scratch) const noexcept {
-  mpn::multiply(scratch.sum, a, value() + limbs_, limbs_, scratch.multiply);
-  reduce(y, scratch.sum, 0, 1);
-}
-
-void Modulus::reduce(Limb* y, Limb* t, Limb top, int products) const noexcept {
-  montgomery_reduce(y, nullptr, t, top, value(), inverse_, limbs_, products);
-}
-
-void Modulus::subtract(Limb* y, const Limb* z, Scratch& scratch) const noexcept {
-  Limb* masked = scratch.product;
-  const Limb borrow = mpn::subtract(y, y, z, limbs_);
-  for (std::size_t i = 0; i < limbs_; ++i) masked[i] = value()[i] & (0 - borrow);
-  mpn::add(y, y, masked, limbs_);
-}
-
-bool Modulus::invert(Limb* y, Limb* a, Scratch& scratch) const noexcept {
-  return mpn::invert(y, a, value(), limbs_, scratch.multiply);
-}
-
-AffineMap::AffineMap(const Modulus& m, const Limb* a, const Limb* b, std::size_t f_limbs)
-    : m_(m), f_limbs_(f_limbs), factors_((1 + (f_limbs + m.limbs() - 1) / m.limbs()) * m.limbs() * sizeof(Limb)) {
-  Modulus::Scratch scratch;
-  Limb* to = factors_.as<Limb>();
-  m.enter(to, a, scratch);
-  for (std::size_t at = 0; at < f_limbs; at += m.limbs(), b = to) m.enter(to += m.limbs(), b, scratch);
-}
-
-void AffineMap::run(Limb* y, const Limb* x, const Limb* f, Modulus::Scratch& scratch) const noexcept {
-  const std::size_t n = m_.limbs();
-  Limb *sum = scratch.sum, *product = scratch.product;
-  const Limb* factor = factors_.as<Limb>();
-  mpn::multiply(sum, x, factor, n, scratch.multiply);
-  Limb top = 0;
-  int products = 1;
-  for (std::size_t at = 0; at < f_limbs_; at += n, ++products) {
-    factor += n;
-    const std::size_t piece = std::min(n, f_limbs_ - at);
-    if (piece == n) {
-      mpn::multiply(product, f + at, factor, n, scratch.multiply);
-    } else {
-      std::memset(product, 0, 2 * n * sizeof(Limb));
-      for (std::size_t i = 0; i < piece; ++i) product[i + n] = mpn::add_multiple(product + i, factor, n, f[at + i]);
-    }
-    top += mpn::add(sum, sum, product, 2 * n);
+// Pieces of x and f, each as long as m, times one factor each, and one reduction for all of them.
+class PortableAffineMap final : public AffineMap {
+ public:
+  explicit PortableAffineMap(const AffineMapKey& key)
+      : m_(key.m),
+        x_limbs_(key.x_limbs),
+        f_limbs_((key.f_bits + 63) / 64),
+        f_stride_(f_stride(key.f_bits)),
+        factors_((pieces(x_limbs_) + pieces(f_limbs_)) * m_.limbs() * sizeof(Limb)) {
+    Modulus::Scratch scratch;
+    Limb* to = factors_.as<Limb>();
+    const auto put_powers = [&](const Limb* factor, std::size_t count) {
+      for (; count > 0; --count, factor = to, to += m_.limbs()) m_.enter(to, factor, scratch);
+    };
+    put_powers(key.a, pieces(x_limbs_));
+    put_powers(key.b, pieces(f_limbs_));
   }
-  m_.reduce(y, sum, top, products);  // every product is below R m
+
+  void run(Limb* y, const Limb* x, const Limb* f, std::size_t count) const noexcept override {
+    Modulus::Scratch scratch;
+    const std::size_t n = m_.limbs();
+    const Limb *a = factors_.as<Limb>(), *b = a + pieces(x_limbs_) * n;
+    // A whole piece times its factor is below (R - 1) m, and the two rests add less than R m: so often is R m in the sum.
+    const auto whole = static_cast<int>(x_limbs_ / n + f_limbs_ / n);
+    for (std::size_t i = 0; i < count; ++i, y += n, x += x_limbs_, f += f_stride_) {
+      std::memset(scratch.sum, 0, 2 * n * sizeof(Limb));
+      const Limb top = add_products(scratch, x, x_limbs_, a) + add_products(scratch, f, f_limbs_, b);
+      m_.reduce(y, scratch.sum, top, whole + 1);
+    }
+  }
+
+ private:
+  [[nodiscard]] std::size_t pieces(std::size_t limbs) const { return (limbs + m_.limbs() - 1) / m_.limbs(); }
+
+  // Returns what is carried out of the sum.
+  Limb add_products(Modulus::Scratch& scratch, const Limb* number, std::size_t limbs,
+                    const Limb* factor) const noexcept {
+    const std::size_t n = m_.limbs();
+    Limb carry = 0;
+    for (std::size_t at = 0; at < limbs; at += n, factor += n) {
+      if (const std::size_t piece = limbs - at; piece >= n) {
+        mpn::multiply(scratch.product, number + at, factor, n, scratch.multiply);
+      } else {
+        std::memset(scratch.product, 0, 2 * n * sizeof(Limb));
+        for (std::size_t i = 0; i < piece; ++i) {
+          scratch.product[i + n] = mpn::add_multiple(scratch.product + i, factor, n, number[at + i]);
+        }
+      }
+      carry += mpn::add(scratch.sum, scratch.sum, scratch.product, 2 * n);
+    }
+    return carry;
+  }
+
+  const Modulus& m_;
+  std::size_t x_limbs_, f_limbs_, f_stride_;
+  SecureBuffer factors_;  // a R, a R², ..., b R, b R², ... mod m: one for each piece
+};
+
+}  // namespace
+
+std::unique_ptr<AffineMap> make_portable_affine_map(const AffineMapKey& key) {
+  return std::make_unique<PortableAffineMap>(key);
+}
+
+void reduce(Limb* y, const Limb* x, std::size_t x_limbs, const Modulus& m) {
+  const Limb one[2 * kMaxPrimeLimbs] = {1};
+  PortableAffineMap({m, one, nullptr, x_limbs, 0}).run(y, x, nullptr, 1);
 }
 
 }  // namespace xvec

@@ -9,5 +9,6 @@ namespace xvec::avx2 {
 
 std::unique_ptr<ProductModulus> make_product(const Integer& modulus, std::size_t width);
 std::unique_ptr<Decryptor> make_decryptor(const DecryptionKey& key);
+extern const Keccak kKeccak4;
 
 }  // namespace xvec::avx2

@@ -63,16 +63,20 @@ std::string kernel() { return active_kernel().name; }
 
 namespace {
 
+void require_self_test(const Kernel& kernel, Operation operation) {
+  if (!passes_self_test(kernel, operation)) {
+    throw KernelUnavailable(std::string("the kernel ") + kernel.name +
+                            " computes wrong results on this machine; set XTRACE_KERNEL=portable");
+  }
+}
+
 // What `kernel` makes, once it has shown that it computes correctly here; what the portable kernel makes if it does not
 // do this operation or size. `maker` is the operation's member of the table.
 template <class Maker, class... Arguments>
 auto make(const Kernel& kernel, Operation operation, Maker Kernel::* maker, const Arguments&... arguments) {
   if (&kernel != &kPortable && kernel.*maker != nullptr) {
     if (auto made = (kernel.*maker)(arguments...)) {
-      if (!passes_self_test(kernel, operation)) {
-        throw KernelUnavailable(std::string("the kernel ") + kernel.name +
-                                " computes wrong results on this machine; set XTRACE_KERNEL=portable");
-      }
+      require_self_test(kernel, operation);
       return made;
     }
   }
@@ -95,6 +99,16 @@ std::unique_ptr<OwnerEncryptor> make_owner_encryptor(const Kernel& kernel, const
 
 std::unique_ptr<PublicEncryptor> make_public_encryptor(const Kernel& kernel, const PublicEncryptionKey& key) {
   return make(kernel, Operation::public_encryptor, &Kernel::public_encryptor, key);
+}
+
+std::unique_ptr<AffineMap> make_affine_map(const Kernel& kernel, const AffineMapKey& key) {
+  return make(kernel, Operation::affine_map, &Kernel::affine_map, key);
+}
+
+const Keccak& keccak_of(const Kernel& kernel) {
+  if (kernel.keccak == nullptr) return kPortableKeccak;
+  require_self_test(kernel, Operation::keccak);
+  return *kernel.keccak;
 }
 
 }  // namespace xvec

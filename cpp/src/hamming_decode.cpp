@@ -41,12 +41,14 @@ void keep_least(std::atomic<std::size_t>& least, std::size_t value) {
 
 struct HammingDecoder::Impl {
   Impl(const KeyMaterial& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel)
-      : layout(key.public_key(), dimensions),
+      : kernel(kernel),
+        layout(key.public_key(), dimensions),
         plain_width(key.public_key().n().size()),
         block(key.has_subgroup() ? kBlock : kBlock / 4),
         one_side(largest_sum(layout.chunk_dimensions) < key.p()),
         n(Integer::from_bytes(key.public_key().n())),
-        m(one_side ? key.p() : Integer::from_bytes(key.public_key().n())),
+        p(key.p()),
+        q(key.q()),
         field(key.p()),
         n_squared(limbs_for_bits(8 * layout.width)),
         q_memory((field.plain_limbs() + field.limbs()) * sizeof(Limb)),
@@ -83,17 +85,19 @@ struct HammingDecoder::Impl {
     mpn::add_limb(plain + n, n, mpn::add(plain, plain, m_q, n));
   }
 
-  // Decrypts items [first, last) and gives each plaintext's limbs to consume(item, limbs, count). `bad` keeps the
-  // least item that is out of range or malformed.
-  template <class Consume>
+  // Decrypts items [first, last) and gives each plaintext's limbs to consume(item, limbs, count). Before that,
+  // change(first, count, m_p, m_q) may replace the residues of all, m_q being null unless `both`. `bad` keeps the least
+  // item that is out of range or malformed.
+  template <class Change, class Consume>
   void decrypt_block(const std::uint8_t* in, std::size_t first, std::size_t last, bool both,
-                     std::atomic<std::size_t>& bad, const Consume& consume) const noexcept {
+                     std::atomic<std::size_t>& bad, const Change& change, const Consume& consume) const noexcept {
     const std::size_t n = field.plain_limbs(), width = layout.width, count = last - first;
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs], plain[2 * kMaxPrimeLimbs];
     std::uint8_t valid_p[kBlock], valid_q[kBlock];
     PAdic::Scratch scratch;
     side_p->run(in + first * width, width, m_p, valid_p, count);
     if (both) side_q->run(in + first * width, width, m_q, valid_q, count);
+    change(first, count, m_p, both ? m_q : nullptr);
     for (std::size_t i = 0; i < count; ++i) {
       const bool valid = (valid_p[i] & (both ? valid_q[i] : 1)) != 0;
       if (!declassified(valid) || !in_range(in + (first + i) * width)) {
@@ -113,16 +117,20 @@ struct HammingDecoder::Impl {
     throw InvalidCiphertext("rows: ciphertext of row " + std::to_string(row) + why, row);
   }
 
+  const Kernel& kernel;
   Layout layout;
   std::size_t plain_width;
   std::size_t block;  // items at a time; plain keys take long for each, and interruption is to be prompt
   bool one_side;
-  Modulus n, m;  // m: what plaintexts are known by, the larger prime or n
-  PAdic field;   // modulo the larger prime
+  Modulus n, p, q;
+  PAdic field;  // modulo the larger prime
   std::vector<Limb> n_squared;
   SecureBuffer q_memory;  // q, and q^-1 R mod p
   std::unique_ptr<Decryptor> side_p, side_q;
 };
+
+// For decrypt_block(): residues stay as they are.
+constexpr auto kUnchanged = [](std::size_t, std::size_t, Limb*, Limb*) {};
 
 namespace detail {
 
@@ -158,7 +166,7 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
               distances.begin() + static_cast<std::ptrdiff_t>(last), 0);
     for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl_->block) {
       const std::size_t end = std::min(item + impl_->block, last * layout.chunks);
-      impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad,
+      impl_->decrypt_block(rows.data(), item, end, !impl_->one_side, bad, kUnchanged,
                            [&](std::size_t i, const Limb* plain, std::size_t limbs) {
                              int ones = 0;
                              for (std::size_t j = 0; j < limbs; ++j) ones += std::popcount(plain[j] & kLowBits);
@@ -171,30 +179,25 @@ void HammingDecoder::decode(std::span<const std::uint8_t> rows, std::span<std::i
 
 namespace {
 
-constexpr Limb kZero[2 * kMaxPrimeLimbs] = {}, kOne[2 * kMaxPrimeLimbs] = {1};
+constexpr Limb kOne[2 * kMaxPrimeLimbs] = {1};
 
-// What is known of a query: its plaintexts as they are in a sum, and as bits.
+// What is known of a query, chunk by chunk: its plaintext A_q modulo n, and P(q), both of as many limbs as n.
 struct KnownQuery {
-  // A_q / s mod m, and P(q), each of as many limbs as m, chunk by chunk.
-  KnownQuery(const HammingDecoder::Query& query, const Layout& layout, const Modulus& n, const Modulus& m,
-             const Limb* scale_inverse)
-      : limbs(m.limbs()), memory(2 * layout.chunks * limbs * sizeof(Limb)) {
-    const RecordMasks masks(query.key, n, layout.dimensions, MaskUse::query);
-    const AffineMap encode(n, masks.scale(), kOne, masks.limbs()), rescale(m, kZero, scale_inverse, n.limbs());
+  KnownQuery(const HammingDecoder::Query& query, const HammingDecoder::Impl& impl)
+      : limbs(impl.n.limbs()), memory(2 * impl.layout.chunks * limbs * sizeof(Limb)) {
+    const Layout& layout = impl.layout;
+    const RecordMasks masks(query.key, impl.n, layout.dimensions, MaskUse::query, kPortableKeccak);
+    const auto encode = make_portable_affine_map({impl.n, masks.scale(), kOne, limbs, masks.bits()});
     WipedArray<Limb, kMaxMaskLimbs> mask;
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> plain;
-    Modulus::Scratch scratch;
     for (std::size_t chunk = 0; chunk < layout.chunks; ++chunk) {
-      Limb* to = memory.as<Limb>() + 2 * chunk * limbs;
-      pack_fields(plain, n.limbs(), query.bits.data() + layout.begin(chunk), layout.size(chunk));
-      std::memcpy(to + limbs, plain, limbs * sizeof(Limb));
-      masks.mask(mask, chunk, query.nonce.data());
-      encode.run(plain, plain, mask, scratch);
-      rescale.run(to, kZero, plain, scratch);
+      Limb *plain_to = memory.as<Limb>() + 2 * chunk * limbs, *packed_to = plain_to + limbs;
+      pack_fields(packed_to, limbs, query.bits.data() + layout.begin(chunk), layout.size(chunk));
+      masks.masks(mask, {chunk, 1, layout.chunks, query.nonce.data()});
+      encode->run(plain_to, packed_to, mask, 1);
     }
   }
-  [[nodiscard]] const Limb* scaled(std::size_t chunk) const { return memory.as<Limb>() + 2 * chunk * limbs; }
-  [[nodiscard]] const Limb* packed(std::size_t chunk) const { return scaled(chunk) + limbs; }
+  [[nodiscard]] const Limb* plain(std::size_t chunk) const { return memory.as<Limb>() + 2 * chunk * limbs; }
+  [[nodiscard]] const Limb* packed(std::size_t chunk) const { return plain(chunk) + limbs; }
 
   std::size_t limbs;
   SecureBuffer memory;
@@ -210,58 +213,86 @@ Limb foreign_bits(const Limb* y, std::size_t limbs, std::size_t fields) noexcept
   return found;
 }
 
-// What undoes the masks of one writer's records in one epoch: (Dec - F) / s mod m.
-struct Unmasking {
+// Replaces the plaintexts of one writer's records in one epoch, or their sums with a query, by what is under the masks:
+// (Dec - F - A_q) / s modulo each prime.
+class Unmasking {
+ public:
   Unmasking(const HammingDecoder::Impl& impl, const RecordKey& key)
-      : masks(key, impl.n, impl.layout.dimensions, MaskUse::record),
-        inverses(make_inverses(masks, impl.n, impl.m)),
-        map(impl.m, scale_inverse(), scale_inverse() + impl.m.limbs(), masks.limbs()) {}
+      : layout_(impl.layout),
+        limbs_(impl.field.plain_limbs()),
+        masks_(key, impl.n, impl.layout.dimensions, MaskUse::record, keccak_of(impl.kernel)),
+        stride_(AffineMap::f_stride(masks_.bits() + 1)),
+        map_p_(make_map(impl, impl.p)),
+        map_q_(impl.one_side ? nullptr : make_map(impl, impl.q)) {}
 
-  [[nodiscard]] const Limb* scale_inverse() const { return inverses.as<Limb>(); }
+  // Limbs of working memory that run() wants.
+  [[nodiscard]] std::size_t work_limbs() const noexcept { return kMaskGroup * stride_; }
 
-  RecordMasks masks;
-  SecureBuffer inverses;  // 1 / s and -1 / s mod m
-  AffineMap map;
+  // As decrypt_block() wants it; query may be null.
+  void run(std::size_t first, std::size_t count, Limb* m_p, Limb* m_q, const std::uint8_t* nonces,
+           const KnownQuery* query, Limb* group) const noexcept {
+    for (std::size_t done = 0; done < count; done += kMaskGroup) {
+      const std::size_t some = std::min(kMaskGroup, count - done);
+      masks_.masks(group, {first + done, some, layout_.chunks, nonces});
+      for (std::size_t i = 0; i < some && query != nullptr; ++i) {
+        Limb* f = group + i * stride_;
+        const Limb* plain = query->plain((first + done + i) % layout_.chunks);
+        mpn::add_limb(f + query->limbs, stride_ - query->limbs, mpn::add(f, f, plain, query->limbs));
+      }
+      map_p_->run(m_p + done * limbs_, m_p + done * limbs_, group, some);
+      if (m_q != nullptr) map_q_->run(m_q + done * limbs_, m_q + done * limbs_, group, some);
+    }
+  }
 
  private:
-  static SecureBuffer make_inverses(const RecordMasks& masks, const Modulus& n, const Modulus& m) {
-    SecureBuffer inverses(2 * m.limbs() * sizeof(Limb));
+  [[nodiscard]] std::unique_ptr<AffineMap> make_map(const HammingDecoder::Impl& impl, const Modulus& m) const {
     Modulus::Scratch scratch;
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> scale;
-    AffineMap(m, kZero, kOne, n.limbs()).run(scale, kZero, masks.scale(), scratch);
-    Limb* to = inverses.as<Limb>();
-    if (!declassified(m.invert(to, scale, scratch))) {
+    WipedArray<Limb, kMaxPrimeLimbs> scale, inverse, negated;
+    reduce(scale, masks_.scale(), impl.n.limbs(), m);
+    if (!declassified(m.invert(inverse, scale, scratch))) {
       throw std::runtime_error("the scale of a writer shares a factor with n");
     }
-    m.subtract(to + m.limbs(), to, scratch);
-    return inverses;
+    std::memset(negated, 0, sizeof negated.values);
+    m.subtract(negated, inverse, scratch);
+    return make_affine_map(impl.kernel, {m, inverse, negated, limbs_, masks_.bits() + 1});
   }
+
+  const Layout& layout_;
+  std::size_t limbs_;
+  RecordMasks masks_;
+  std::size_t stride_;
+  std::unique_ptr<AffineMap> map_p_, map_q_;
 };
 
-// Gives what is under the mask of each ciphertext to consume(row, chunk, y, scratch), which returns the bits that
-// should not be there. Whether there were none, and all were ciphertexts; everything is worked on in any case.
+// Gives what is under the mask of each ciphertext to consume(row, chunk, y, limbs), which returns the bits that should
+// not be there. Whether there were none, and all were ciphertexts; everything is worked on in any case.
 template <class Consume>
-bool unmask(const HammingDecoder::Impl& impl, const Unmasking& by, std::span<const std::uint8_t> rows,
-            std::span<const std::uint8_t> nonces, const Batch& batch, const Consume& consume) {
+bool unmask(const HammingDecoder::Impl& impl, const Unmasking& by, const KnownQuery* query,
+            std::span<const std::uint8_t> rows, std::span<const std::uint8_t> nonces, const Batch& batch,
+            const Consume& consume) {
   const Layout& layout = impl.layout;
   std::atomic<std::size_t> bad{kNone};
   std::atomic<Limb> foreign{0};
+  const std::size_t count = nonces.size() / kNonceSize;
   const std::size_t rows_per_block = std::max<std::size_t>(1, impl.block / layout.chunks);
-  run_batch(nonces.size() / kNonceSize, rows_per_block, batch, [&](const Block& mine) {
+  std::vector<SecureBuffer> work;  // one for each thread
+  for (std::size_t i = batch_workers(count, rows_per_block, batch); i-- > 0;) {
+    work.emplace_back(by.work_limbs() * sizeof(Limb), Locking::if_possible);
+  }
+  run_batch(count, rows_per_block, batch, [&](const Block& mine) {
     const auto [first, last, worker] = mine;
-    WipedArray<Limb, kMaxMaskLimbs> mask;
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> y;
-    Modulus::Scratch scratch;
+    auto* const group = work[worker].as<Limb>();
     Limb found = 0;
     for (std::size_t item = first * layout.chunks; item < last * layout.chunks; item += impl.block) {
       const std::size_t end = std::min(item + impl.block, last * layout.chunks);
-      impl.decrypt_block(rows.data(), item, end, !impl.one_side, bad,
-                         [&](std::size_t i, const Limb* plain, std::size_t) {
-                           const std::size_t row = i / layout.chunks, chunk = i % layout.chunks;
-                           by.masks.mask(mask, chunk, nonces.data() + row * kNonceSize);
-                           by.map.run(y, plain, mask, scratch);
-                           found |= consume(row, chunk, y, scratch);
-                         });
+      impl.decrypt_block(
+          rows.data(), item, end, !impl.one_side, bad,
+          [&](std::size_t from, std::size_t some, Limb* m_p, Limb* m_q) {
+            by.run(from, some, m_p, m_q, nonces.data(), query, group);
+          },
+          [&](std::size_t i, const Limb* y, std::size_t limbs) {
+            found |= consume(i / layout.chunks, i % layout.chunks, y, limbs);
+          });
     }
     foreign |= found;
   });
@@ -283,17 +314,16 @@ void HammingDecoder::decode_records(std::span<const std::uint8_t> rows, std::spa
     throw std::invalid_argument("query: only 0 and 1 are bits");
   }
   const Unmasking by(*impl_, key);
-  const KnownQuery known(query, layout, impl_->n, impl_->m, by.scale_inverse());
+  const KnownQuery known(query, *impl_);
   std::ranges::fill(distances, 0);
-  const bool sound = unmask(*impl_, by, rows, nonces, batch,
-                            [&](std::size_t row, std::size_t chunk, Limb* y, Modulus::Scratch& scratch) {
-                              impl_->m.subtract(y, known.scaled(chunk), scratch);
+  const bool sound = unmask(*impl_, by, &known, rows, nonces, batch,
+                            [&](std::size_t row, std::size_t chunk, const Limb* y, std::size_t limbs) {
                               int ones = 0;
-                              for (std::size_t j = 0; j < known.limbs; ++j) {
+                              for (std::size_t j = 0; j < limbs; ++j) {
                                 ones += std::popcount(y[j] ^ known.packed(chunk)[j]);
                               }
                               distances[row] += ones;
-                              return foreign_bits(y, known.limbs, layout.size(chunk));
+                              return foreign_bits(y, limbs, layout.size(chunk));
                             });
   if (!sound) {
     std::ranges::fill(distances, 0);
@@ -308,9 +338,8 @@ void HammingDecoder::open_records(std::span<const std::uint8_t> rows, std::span<
   require_size(nonces.size(), count * kNonceSize, "nonces");
   require_size(bits.size(), count * layout.dimensions, "bits");
   const Unmasking by(*impl_, key);
-  const std::size_t limbs = impl_->m.limbs();
-  const bool sound = unmask(*impl_, by, rows, nonces, batch,
-                            [&](std::size_t row, std::size_t chunk, const Limb* y, Modulus::Scratch&) {
+  const bool sound = unmask(*impl_, by, nullptr, rows, nonces, batch,
+                            [&](std::size_t row, std::size_t chunk, const Limb* y, std::size_t limbs) {
                               const std::size_t fields = layout.size(chunk);
                               std::uint8_t* to = bits.data() + row * layout.dimensions + layout.begin(chunk);
                               for (std::size_t i = 0; i < fields; ++i) {
@@ -332,7 +361,7 @@ void HammingDecoder::decrypt(std::span<const std::uint8_t> rows, std::span<std::
   require_size(plaintexts.size(), count * plain_width, "plaintexts");
   std::atomic<std::size_t> bad{kNone};
   run_batch(count, impl_->block, batch, [&](const Block& mine) {
-    impl_->decrypt_block(rows.data(), mine.first, mine.last, true, bad,
+    impl_->decrypt_block(rows.data(), mine.first, mine.last, true, bad, kUnchanged,
                          [&](std::size_t i, const Limb* plain, std::size_t) {
                            std::memcpy(plaintexts.data() + i * plain_width, plain, plain_width);
                          });

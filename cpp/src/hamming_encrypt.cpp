@@ -66,16 +66,6 @@ class BufferedRandom {
   std::size_t used_ = sizeof block_;
 };
 
-// What one thread has drawn for its block: secret, so locked and wiped.
-class Draws {
- public:
-  Draws(std::size_t items, std::size_t limbs) : memory_(items * limbs * sizeof(Limb), Locking::if_possible) {}
-  [[nodiscard]] Limb* data() noexcept { return memory_.as<Limb>(); }
-
- private:
-  SecureBuffer memory_;
-};
-
 }  // namespace
 
 // What an encryptor does with a block of packed plaintexts and their random draws. One class for each kind of key.
@@ -85,13 +75,13 @@ class BlockEncryptor {
   // At most kBlock.
   [[nodiscard]] virtual std::size_t items_per_block() const noexcept { return kBlock; }
   [[nodiscard]] virtual std::size_t draw_limbs() const noexcept = 0;
+  // Into items_per_block() * draw_limbs() limbs; what it draws for one item after the other does not depend on count.
   virtual void draw(BufferedRandom& random, Limb* out, std::size_t count) const = 0;
   // Limbs that run() wants of plaintexts that need that many.
   [[nodiscard]] virtual std::size_t message_limbs(std::size_t needed) const noexcept { return needed; }
-  // Whether run() takes any plaintext below n, not only those of vectors.
-  [[nodiscard]] virtual bool takes_any() const noexcept { return true; }
-  // m: count plaintexts of m_limbs limbs: of vectors or, if `any`, any below n; draws: count * draw_limbs() limbs as
-  // laid out by draw().
+  // What run() wants any plaintext modulo, one after the other; none if it takes those of vectors only.
+  [[nodiscard]] virtual std::span<const Modulus> moduli() const noexcept = 0;
+  // m: count plaintexts of m_limbs limbs: of vectors or, if `any`, residues by moduli(); draws: as draw() left them.
   virtual void run(const Limb* m, std::size_t m_limbs, bool any, const Limb* draws, std::uint8_t* out,
                    std::size_t width, std::size_t count) const = 0;
 };
@@ -111,7 +101,8 @@ struct Bound {
 class OwnerBlocks final : public BlockEncryptor {
  public:
   OwnerBlocks(const KeyMaterial& key, const Layout& layout, const Kernel& kernel)
-      : bound_p_(key.a_p()),
+      : moduli_{Modulus(key.p()), Modulus(key.q())},
+        bound_p_(key.a_p()),
         bound_q_(key.a_q()),
         field_p_(key.p()),
         field_q_(key.q()),
@@ -123,35 +114,37 @@ class OwnerBlocks final : public BlockEncryptor {
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_p_.limbs + bound_q_.limbs; }
 
   void draw(BufferedRandom& random, Limb* out, std::size_t count) const override {
-    for (std::size_t i = 0; i < count; ++i, out += draw_limbs()) {
-      bound_p_.draw(random, out);
-      bound_q_.draw(random, out + bound_p_.limbs);
+    for (std::size_t i = 0; i < count; ++i) {
+      bound_p_.draw(random, out + i * bound_p_.limbs);
+      bound_q_.draw(random, out + kBlock * bound_p_.limbs + i * bound_q_.limbs);
     }
   }
 
+  [[nodiscard]] std::span<const Modulus> moduli() const noexcept override { return moduli_; }
   void run(const Limb* m, std::size_t m_limbs, bool any, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
-    const bool fits = fits_ && !any;
     const std::size_t n = field_p_.plain_limbs();
     Limb m_p[kBlock * kMaxPrimeLimbs], m_q[kBlock * kMaxPrimeLimbs];
-    WipedArray<Limb, kBlock * kMaxPrimeLimbs> r_p, r_q;
-    PAdic::Scratch scratch;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (fits) {  // P(v) < q < p is its own residue
+    const bool fits = fits_ && !any;  // P(v) < q < p is its own residue
+    if (any || fits) {
+      for (std::size_t i = 0; i < count; ++i) {
+        const Limb* item = m + i * m_limbs;
         std::memset(m_p + i * n, 0, n * sizeof(Limb));
-        std::memcpy(m_p + i * n, m + i * m_limbs, std::min(n, m_limbs) * sizeof(Limb));
-      } else {
+        std::memcpy(m_p + i * n, item, std::min(n, m_limbs) * sizeof(Limb));
+        if (any) std::memcpy(m_q + i * n, item + n, n * sizeof(Limb));
+      }
+    } else {
+      PAdic::Scratch scratch;
+      for (std::size_t i = 0; i < count; ++i) {
         field_p_.residue(m_p + i * n, m + i * m_limbs, m_limbs, scratch);
         field_q_.residue(m_q + i * n, m + i * m_limbs, m_limbs, scratch);
       }
-      const Limb* r = draws + i * draw_limbs();
-      std::memcpy(r_p + i * bound_p_.limbs, r, bound_p_.limbs * sizeof(Limb));
-      std::memcpy(r_q + i * bound_q_.limbs, r + bound_p_.limbs, bound_q_.limbs * sizeof(Limb));
     }
-    kernel_->run(m_p, fits ? m_p : m_q, r_p, r_q, out, width, count);
+    kernel_->run(m_p, fits ? m_p : m_q, draws, draws + kBlock * bound_p_.limbs, out, width, count);
   }
 
  private:
+  Modulus moduli_[2];
   Bound bound_p_, bound_q_;
   PAdic field_p_, field_q_;
   bool fits_;
@@ -180,7 +173,9 @@ class PublicBlocks final : public BlockEncryptor {
   [[nodiscard]] std::size_t message_limbs(std::size_t) const noexcept override {
     return limbs_for_bits(2 * message_fields_);
   }
-  [[nodiscard]] bool takes_any() const noexcept override { return direct_; }
+  [[nodiscard]] std::span<const Modulus> moduli() const noexcept override {
+    return direct_ ? std::span(&n_, 1) : std::span<const Modulus>();
+  }
   void run(const Limb* m, std::size_t, bool, const Limb* draws, std::uint8_t* out, std::size_t width,
            std::size_t count) const override {
     kernel_->run(m, draws, out, width, count);
@@ -189,12 +184,14 @@ class PublicBlocks final : public BlockEncryptor {
  private:
   PublicBlocks(const Integer& n, const PublicKey& key, const Layout& layout, std::size_t alpha_len,
                const Kernel& kernel)
-      : r_bits_(public_exponent_bits(key, alpha_len)),
+      : n_(n),
+        r_bits_(public_exponent_bits(key, alpha_len)),
         direct_(Integer::from_bytes(key.g()) == n + Integer(1)),
         message_fields_(direct_ ? detail::key_len_of(n) : layout.chunk_dimensions),
         kernel_(make_public_encryptor(kernel, {n, Integer::from_bytes(key.g()), Integer::from_bytes(key.g_n()),
                                                message_fields_, r_bits_, layout.width})) {}
 
+  Modulus n_;
   std::size_t r_bits_;
   bool direct_;                 // g = 1 + n: the message is one factor, and may be anything below n
   std::size_t message_fields_;  // bits of vectors, or half the bits of n
@@ -205,11 +202,15 @@ class PublicBlocks final : public BlockEncryptor {
 class PlainOwnerBlocks final : public BlockEncryptor {
  public:
   explicit PlainOwnerBlocks(const KeyMaterial& key)
-      : bound_p_(key.p()), bound_q_(key.q()), scale_(2 * bound_p_.limbs * sizeof(Limb)) {
+      : n_(Integer::from_bytes(key.public_key().n())),
+        bound_p_(key.p()),
+        bound_q_(key.q()),
+        scale_(2 * bound_p_.limbs * sizeof(Limb)) {
     key.scale_p().to_limbs(scale_.as<Limb>(), bound_p_.limbs);
     key.scale_q().to_limbs(scale_.as<Limb>() + bound_p_.limbs, bound_q_.limbs);
   }
 
+  [[nodiscard]] std::span<const Modulus> moduli() const noexcept override { return {&n_, 1}; }
   // Milliseconds an item: small blocks keep progress and interruption prompt.
   [[nodiscard]] std::size_t items_per_block() const noexcept override { return 4; }
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_p_.limbs + bound_q_.limbs; }
@@ -244,14 +245,17 @@ class PlainOwnerBlocks final : public BlockEncryptor {
     return (Integer(1) + p * (m % p * scale % p)) * noise % p2;
   }
 
+  Modulus n_;
   Bound bound_p_, bound_q_;
   SecureBuffer scale_;
 };
 
 class PlainPublicBlocks final : public BlockEncryptor {
  public:
-  explicit PlainPublicBlocks(const PublicKey& key) : bound_(Integer::from_bytes(key.n())), g_(key.g()) {}
+  explicit PlainPublicBlocks(const PublicKey& key)
+      : n_(Integer::from_bytes(key.n())), bound_(Integer::from_bytes(key.n())), g_(key.g()) {}
 
+  [[nodiscard]] std::span<const Modulus> moduli() const noexcept override { return {&n_, 1}; }
   // Milliseconds an item: small blocks keep progress and interruption prompt.
   [[nodiscard]] std::size_t items_per_block() const noexcept override { return 4; }
   [[nodiscard]] std::size_t draw_limbs() const noexcept override { return bound_.limbs; }
@@ -271,6 +275,7 @@ class PlainPublicBlocks final : public BlockEncryptor {
   }
 
  private:
+  Modulus n_;
   Bound bound_;
   Number g_;
 };
@@ -278,10 +283,12 @@ class PlainPublicBlocks final : public BlockEncryptor {
 }  // namespace
 
 struct HammingEncryptor::Impl {
-  Impl(const PublicKey& key, const Layout& layout_in, std::unique_ptr<BlockEncryptor> blocks_in)
-      : n(Integer::from_bytes(key.n())), layout(layout_in), blocks(std::move(blocks_in)) {}
+  Impl(const PublicKey& key, const Layout& layout_in, std::unique_ptr<BlockEncryptor> blocks_in,
+       const Kernel& kernel_in)
+      : n(Integer::from_bytes(key.n())), layout(layout_in), kernel(kernel_in), blocks(std::move(blocks_in)) {}
   Modulus n;
   Layout layout;
+  const Kernel& kernel;
   std::unique_ptr<BlockEncryptor> blocks;
 };
 
@@ -297,7 +304,7 @@ HammingEncryptor make_encryptor(const SecretKey& key, std::size_t dimensions, co
   } else {
     blocks = std::make_unique<PlainOwnerBlocks>(material);
   }
-  return HammingEncryptor(std::make_unique<Impl>(material.public_key(), layout, std::move(blocks)));
+  return HammingEncryptor(std::make_unique<Impl>(material.public_key(), layout, std::move(blocks), kernel));
 }
 
 HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, std::size_t alpha_len,
@@ -310,12 +317,19 @@ HammingEncryptor make_encryptor(const PublicKey& key, std::size_t dimensions, st
   } else {
     blocks = std::make_unique<PlainPublicBlocks>(key);
   }
-  return HammingEncryptor(std::make_unique<Impl>(key, layout, std::move(blocks)));
+  return HammingEncryptor(std::make_unique<Impl>(key, layout, std::move(blocks), kernel));
 }
 
 namespace {
 
-// Encrypts every chunk of every row; pack(m, m_limbs, first, last) writes the plaintexts of items [first, last).
+// Secret working memory for each of a batch's threads.
+std::vector<SecureBuffer> workspaces(std::size_t threads, std::size_t limbs) {
+  std::vector<SecureBuffer> all;
+  for (; threads > 0; --threads) all.emplace_back(limbs * sizeof(Limb), Locking::if_possible);
+  return all;
+}
+
+// Encrypts every chunk of every row; pack(m, items) writes the plaintexts of a block of items.
 template <class Pack>
 void encrypt_items(const HammingEncryptor::Impl& impl, std::span<const std::uint8_t> bits, std::size_t m_limbs,
                    bool any, std::span<std::uint8_t> out, const Batch& batch, RandomSource& source,
@@ -331,8 +345,7 @@ void encrypt_items(const HammingEncryptor::Impl& impl, std::span<const std::uint
   const std::size_t draw_limbs = impl.blocks->draw_limbs();
   const std::size_t block = impl.blocks->items_per_block();
   BufferedRandom random(source);
-  std::vector<Draws> draws;  // one for each thread
-  for (std::size_t i = batch_workers(items, block, batch); i-- > 0;) draws.emplace_back(block, draw_limbs);
+  std::vector<SecureBuffer> draws = workspaces(batch_workers(items, block, batch), block * draw_limbs);
   Batch by_item{batch.threads, {}};
   if (batch.progress) {
     by_item.progress = [&](std::size_t done, std::size_t) { return batch.progress(done / layout.chunks, rows); };
@@ -341,12 +354,12 @@ void encrypt_items(const HammingEncryptor::Impl& impl, std::span<const std::uint
       items, block, by_item,
       [&](const Block& mine) {
         Limb m[kBlock * 2 * kMaxPrimeLimbs];
-        pack(m, mine.first, mine.last);
-        impl.blocks->run(m, m_limbs, any, draws[mine.worker].data(), out.data() + mine.first * layout.width,
+        pack(m, mine);
+        impl.blocks->run(m, m_limbs, any, draws[mine.worker].as<Limb>(), out.data() + mine.first * layout.width,
                          layout.width, mine.last - mine.first);
       },
       // In the order of the items, so that the bytes do not depend on which thread takes which block.
-      [&](const Block& mine) { impl.blocks->draw(random, draws[mine.worker].data(), mine.last - mine.first); });
+      [&](const Block& mine) { impl.blocks->draw(random, draws[mine.worker].as<Limb>(), mine.last - mine.first); });
 }
 
 void pack_item(Limb* m, std::size_t m_limbs, const Layout& layout, const std::uint8_t* bits, std::size_t item) {
@@ -360,8 +373,8 @@ void encrypt(const HammingEncryptor& encryptor, std::span<const std::uint8_t> bi
              const Batch& batch, RandomSource& source) {
   const HammingEncryptor::Impl& impl = encryptor.impl();
   const std::size_t m_limbs = impl.blocks->message_limbs(limbs_for_bits(2 * impl.layout.chunk_dimensions));
-  encrypt_items(impl, bits, m_limbs, false, out, batch, source, [&](Limb* m, std::size_t first, std::size_t last) {
-    for (std::size_t item = first; item < last; ++item, m += m_limbs) {
+  encrypt_items(impl, bits, m_limbs, false, out, batch, source, [&](Limb* m, const Block& items) {
+    for (std::size_t item = items.first; item < items.last; ++item, m += m_limbs) {
       pack_item(m, m_limbs, impl.layout, bits.data(), item);
     }
   });
@@ -373,22 +386,41 @@ void encrypt_records(const HammingEncryptor& encryptor, std::span<const std::uin
   const HammingEncryptor::Impl& impl = encryptor.impl();
   const Layout& layout = impl.layout;
   require_size(nonces.size(), whole_rows(bits.size(), layout.dimensions, "bits") * kNonceSize, "nonces");
-  if (!impl.blocks->takes_any()) {
+  const std::span<const Modulus> moduli = impl.blocks->moduli();
+  if (moduli.empty()) {
     throw std::invalid_argument("key: records are encrypted with g = 1 + n, or with the secret key");
   }
-  const RecordMasks masks(key, impl.n, layout.dimensions, use);
+  const RecordMasks masks(key, impl.n, layout.dimensions, use, keccak_of(impl.kernel));
+  const std::size_t fields = limbs_for_bits(2 * layout.chunk_dimensions), limbs = moduli[0].limbs();
+  const std::size_t x_limbs = (fields + limbs - 1) / limbs * limbs;  // whole pieces, as kernels take them
   const Limb one[2 * kMaxPrimeLimbs] = {1};
-  const AffineMap map(impl.n, masks.scale(), one, masks.limbs());
-  const std::size_t limbs = impl.n.limbs(), m_limbs = impl.blocks->message_limbs(limbs);
-  encrypt_items(impl, bits, m_limbs, true, out, batch, source, [&](Limb* m, std::size_t first, std::size_t last) {
-    WipedArray<Limb, 2 * kMaxPrimeLimbs> plain;
-    WipedArray<Limb, kMaxMaskLimbs> mask;
-    Modulus::Scratch scratch;
-    for (std::size_t item = first; item < last; ++item, m += m_limbs) {
-      pack_item(plain, limbs, layout, bits.data(), item);
-      masks.mask(mask, item % layout.chunks, nonces.data() + item / layout.chunks * kNonceSize);
-      map.run(m, plain, mask, scratch);
-      std::fill(m + limbs, m + m_limbs, 0);
+  WipedArray<Limb, 2 * kMaxPrimeLimbs> scale;
+  std::vector<std::unique_ptr<AffineMap>> maps;
+  for (const Modulus& m : moduli) {
+    reduce(scale, masks.scale(), impl.n.limbs(), m);
+    maps.push_back(make_affine_map(impl.kernel, {m, scale, one, x_limbs, masks.bits() + 1}));
+  }
+  const std::size_t m_limbs = impl.blocks->message_limbs(limbs * maps.size());
+  const std::size_t f_limbs = AffineMap::f_stride(masks.bits() + 1);
+  const std::size_t workers =
+      batch_workers(bits.size() / layout.dimensions * layout.chunks, impl.blocks->items_per_block(), batch);
+  std::vector<SecureBuffer> work = workspaces(workers, kMaskGroup * (x_limbs + f_limbs + limbs));
+  encrypt_items(impl, bits, m_limbs, true, out, batch, source, [&](Limb* m, const Block& items) {
+    auto* const plain = work[items.worker].as<Limb>();
+    Limb *const mask = plain + kMaskGroup * x_limbs, *const residue = mask + kMaskGroup * f_limbs;
+    for (std::size_t first = items.first; first < items.last; first += kMaskGroup, m += kMaskGroup * m_limbs) {
+      const std::size_t count = std::min(kMaskGroup, items.last - first);
+      for (std::size_t i = 0; i < count; ++i) {
+        pack_item(plain + i * x_limbs, x_limbs, layout, bits.data(), first + i);
+        std::fill_n(m + i * m_limbs, m_limbs, 0);
+      }
+      masks.masks(mask, {first, count, layout.chunks, nonces.data()});
+      for (std::size_t k = 0; k < maps.size(); ++k) {
+        maps[k]->run(residue, plain, mask, count);
+        for (std::size_t i = 0; i < count; ++i) {
+          std::memcpy(m + i * m_limbs + k * limbs, residue + i * limbs, limbs * sizeof(Limb));
+        }
+      }
     }
   });
 }

@@ -7,6 +7,7 @@
 #include "random.h"
 #include "record_masks.h"
 #include "xvec/hamming.h"
+#include "xvec/multiset_hash.h"
 
 namespace xvec::detail {
 
@@ -22,5 +23,6 @@ void encrypt_records(const HammingEncryptor& encryptor, std::span<const std::uin
 
 HammingDecoder make_decoder(const SecretKey& key, std::size_t dimensions, Schedule schedule, const Kernel& kernel);
 Multiplier make_multiplier(const Number& n_squared, const Kernel& kernel);
+MultisetHash make_multiset_hash(std::span<const std::uint8_t> key, const Kernel& kernel);
 
 }  // namespace xvec::detail

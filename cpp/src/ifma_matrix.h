@@ -10,23 +10,29 @@
 
 namespace xvec::ifma {
 
-// modulus: odd, of at most 4 KeyLen bits.
-template <int KeyLen>
-void fill_modulus(MatrixModulus<KeyLen>& table, const Integer& modulus) {
-  modulus.to_digits(table.limbs, MatrixSize<KeyLen>::limbs, kMatrixBits);
+// modulus: odd, of at most Bits bits.
+template <int Bits>
+void fill_modulus(MatrixModulus<Bits>& table, const std::uint64_t* modulus, std::size_t limbs) {
+  mpn::to_digits(table.limbs, MatrixSize<Bits>::limbs, kMatrixBits, modulus, limbs, 0);
   table.negated_inverse = negative_inverse(table.limbs[0]) & ((std::uint64_t{1} << kMatrixBits) - 1);
+}
+template <int Bits>
+void fill_modulus(MatrixModulus<Bits>& table, const Integer& modulus) {
+  std::uint64_t limbs[MatrixSize<Bits>::words];
+  modulus.to_limbs(limbs, MatrixSize<Bits>::words);
+  fill_modulus(table, limbs, MatrixSize<Bits>::words);
 }
 
 // rows[j]: w_j * 2^102 modulo N in limbs of radix 2^51, each limb < 2^51 and the value below N (1 + 2^-50).
-template <int KeyLen, int Rows>
-void fill_matrix(Matrix<KeyLen, Rows>& matrix, const MatrixModulus<KeyLen>& modulus,
-                 const std::uint64_t (*rows)[MatrixSize<KeyLen>::limbs]) {
-  using Size = MatrixSize<KeyLen>;
+template <int Bits, int Rows>
+void fill_matrix(Matrix<Bits, Rows>& matrix, const MatrixModulus<Bits>& modulus,
+                 const std::uint64_t (*rows)[MatrixSize<Bits>::limbs]) {
+  using Size = MatrixSize<Bits>;
   constexpr std::uint64_t kLow52 = (std::uint64_t{1} << 52) - 1;
   constexpr int kPairs = Rows / 2;
   int first = 0;
   for (int strip = 0; strip < Size::strips; ++strip) {
-    const int width = strip < Size::wide_strips ? kStripWidth : kStripWidth - 1;
+    const int width = strip < Size::wide_strips ? Size::width : Size::width - 1;
     for (int k = 0; k < kStripWidth; ++k) {
       const int column = first + k;
       const bool used = k < width;

@@ -25,12 +25,12 @@ class IfmaOwnerEncryptor final : public OwnerEncryptor {
     fill_modulus(tables_.n_squared, modulus);
 
     // Rows 2^(row_bits j) K (idempotent) 2^102, for digits u, and that times p for digits v.
-    std::vector<std::uint64_t[MatrixSize<KeyLen>::limbs]> rows(Size::rows);
+    std::vector<std::uint64_t[MatrixSize<4 * KeyLen>::limbs]> rows(Size::rows);
     auto* row = rows.data();
     const auto fill_rows = [&](Integer value) {
       value = (value << (2 * kMatrixBits)) % modulus;
       for (int j = 0; j < Size::row_limbs; ++j, ++row) {
-        value.to_digits(*row, MatrixSize<KeyLen>::limbs, kMatrixBits);
+        value.to_digits(*row, MatrixSize<4 * KeyLen>::limbs, kMatrixBits);
         value = (value << Size::row_bits) % modulus;
       }
     };

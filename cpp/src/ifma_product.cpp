@@ -13,19 +13,20 @@ namespace {
 template <int KeyLen>
 class IfmaProduct final : public Product {
  public:
-  IfmaProduct(const MatrixModulus<KeyLen>& table, const Integer& query, const Integer& modulus) : modulus_(table) {
-    std::vector<std::uint64_t[MatrixSize<KeyLen>::limbs]> rows(MatrixSize<KeyLen>::limbs);
+  IfmaProduct(const MatrixModulus<4 * KeyLen>& table, const Integer& query, const Integer& modulus)
+      : modulus_(table) {
+    std::vector<std::uint64_t[MatrixSize<4 * KeyLen>::limbs]> rows(MatrixSize<4 * KeyLen>::limbs);
     query_rows<kMatrixBits>(rows.data(), query, modulus, table.limbs, table.negated_inverse);
     fill_matrix(query_, table, rows.data());
   }
 
   void run(const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) const noexcept override {
-    run_in_blocks<8 * MatrixSize<KeyLen>::words>(in, out, stride, count,
-                                                 [&](auto... rows) { multiply(modulus_, query_, rows...); });
+    run_in_blocks<8 * MatrixSize<4 * KeyLen>::words>(in, out, stride, count,
+                                                     [&](auto... rows) { multiply(modulus_, query_, rows...); });
   }
 
  private:
-  MatrixModulus<KeyLen> modulus_;
+  MatrixModulus<4 * KeyLen> modulus_;
   QueryMatrix<KeyLen> query_;
 };
 
@@ -40,7 +41,7 @@ class IfmaProductModulus final : public ProductModulus {
 
  private:
   Integer modulus_;
-  MatrixModulus<KeyLen> table_;
+  MatrixModulus<4 * KeyLen> table_;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The seam between what is computed and how: a kernel makes the four hot operations for given keys.
+// The seam between what is computed and how: a kernel makes the hot operations for given keys.
 //
 // An operation object is prepared once per key (or query), is immutable afterwards, and is run on blocks of items by
 // several threads at a time. run() is noexcept, allocates nothing, checks nothing: ranges and sizes are the caller's
@@ -12,6 +12,8 @@
 #include <span>
 
 #include "integer.h"
+#include "modulus.h"
+#include "shake256.h"
 #include "xvec/hamming.h"  // Schedule
 
 namespace xvec {
@@ -90,6 +92,26 @@ class PublicEncryptor {
                    std::size_t count) const noexcept = 0;
 };
 
+// y = a x + b f modulo an odd number, for fixed secret a and b: records' scale and masks in one step.
+struct AffineMapKey {
+  const Modulus& m;
+  const std::uint64_t *a, *b;  // < m, of as many limbs
+  std::size_t x_limbs;         // any
+  std::size_t f_bits;          // 0 for maps without f
+};
+
+class AffineMap {
+ public:
+  // Limbs of a row of f, filled up so that lanes can read it in whole vectors.
+  static constexpr std::size_t f_stride(std::size_t f_bits) { return (f_bits + 511) / 512 * 8; }
+
+  virtual ~AffineMap() = default;
+  // x: count * x_limbs limbs, any; f: count rows of f_stride() limbs, f < 2^f_bits and zeros above.
+  // y: count * limbs(m) limbs, canonical in [0, m); may be x if their rows are of one length.
+  virtual void run(std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+                   std::size_t count) const noexcept = 0;
+};
+
 // A kernel fills this table. A maker returns null for sizes or operations that it does not speed up; the portable
 // kernel then does the work.
 struct Kernel {
@@ -100,6 +122,8 @@ struct Kernel {
   std::unique_ptr<Decryptor> (*decryptor)(const DecryptionKey&);
   std::unique_ptr<OwnerEncryptor> (*owner_encryptor)(const OwnerKey&);
   std::unique_ptr<PublicEncryptor> (*public_encryptor)(const PublicEncryptionKey&);
+  std::unique_ptr<AffineMap> (*affine_map)(const AffineMapKey&);
+  const Keccak* keccak;  // may be null, too
 };
 
 extern const Kernel kPortable;
@@ -115,5 +139,7 @@ std::unique_ptr<ProductModulus> make_product(const Kernel& kernel, const Integer
 std::unique_ptr<Decryptor> make_decryptor(const Kernel& kernel, const DecryptionKey& key);
 std::unique_ptr<OwnerEncryptor> make_owner_encryptor(const Kernel& kernel, const OwnerKey& key);
 std::unique_ptr<PublicEncryptor> make_public_encryptor(const Kernel& kernel, const PublicEncryptionKey& key);
+std::unique_ptr<AffineMap> make_affine_map(const Kernel& kernel, const AffineMapKey& key);
+const Keccak& keccak_of(const Kernel& kernel);
 
 }  // namespace xvec

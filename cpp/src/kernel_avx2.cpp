@@ -1,6 +1,7 @@
 // Everything that is compiled for AVX2, and nothing else: see ifma/lanes.h and avx2/avx2.h.
 #include "avx2/avx2.h"
 #include "avx2/decrypt.h"
+#include "avx2/keccak.h"
 #include "avx2/product.h"
 
 namespace xvec::avx2 {
@@ -30,5 +31,7 @@ void decrypt(const DecryptionTables<2048>& tables, const ExponentSchedule& expon
              std::size_t stride, std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept {
   decrypt_rows<2048>(tables, exponent, in, stride, plain, valid, count);
 }
+
+void permute(std::uint64_t* states) noexcept { permute_states(states); }
 
 }  // namespace xvec::avx2

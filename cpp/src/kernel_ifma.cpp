@@ -1,6 +1,8 @@
 // Everything that is compiled for AVX-512 IFMA, and nothing else: see ifma/lanes.h and ifma/ifma.h.
+#include "ifma/affine.h"
 #include "ifma/decrypt.h"
 #include "ifma/ifma.h"
+#include "ifma/keccak.h"
 #include "ifma/owner.h"
 #include "ifma/padic.h"
 #include "ifma/padic1024.h"
@@ -9,15 +11,15 @@
 
 namespace xvec::ifma {
 
-void multiply(const MatrixModulus<1024>& modulus, const QueryMatrix<1024>& query, const std::uint8_t* in,
+void multiply(const MatrixModulus<4096>& modulus, const QueryMatrix<1024>& query, const std::uint8_t* in,
               std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
   multiply_rows<1024>(modulus, query, in, out, stride, count);
 }
-void multiply(const MatrixModulus<1536>& modulus, const QueryMatrix<1536>& query, const std::uint8_t* in,
+void multiply(const MatrixModulus<6144>& modulus, const QueryMatrix<1536>& query, const std::uint8_t* in,
               std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
   multiply_rows<1536>(modulus, query, in, out, stride, count);
 }
-void multiply(const MatrixModulus<2048>& modulus, const QueryMatrix<2048>& query, const std::uint8_t* in,
+void multiply(const MatrixModulus<8192>& modulus, const QueryMatrix<2048>& query, const std::uint8_t* in,
               std::uint8_t* out, std::size_t stride, std::size_t count) noexcept {
   multiply_rows<2048>(modulus, query, in, out, stride, count);
 }
@@ -86,5 +88,32 @@ void encrypt_owner_vartime(const OwnerTables<2048>& tables, const OwnerItems& it
                            std::size_t stride) noexcept {
   encrypt_items_vartime<2048>(tables, items, out, stride);
 }
+
+void map(const AffineTables<1024, 1>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+void map(const AffineTables<1024, 2>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+void map(const AffineTables<1536, 1>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+void map(const AffineTables<1536, 2>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+void map(const AffineTables<2048, 1>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+void map(const AffineTables<2048, 2>& tables, std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+         std::size_t count) noexcept {
+  map_rows(tables, y, x, f, count);
+}
+
+void permute(std::uint64_t* states) noexcept { permute_states(states); }
 
 }  // namespace xvec::ifma

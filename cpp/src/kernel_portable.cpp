@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "affine_map.h"
 #include "kernel.h"
 #include "mpn.h"
 #include "padic.h"
@@ -531,8 +532,11 @@ std::unique_ptr<PublicEncryptor> public_encryptor(const PublicEncryptionKey& key
 }  // namespace
 
 constinit const Kernel kPortable{
-    "portable",       "GMP's mpn layer, any 64-bit machine", runs_everywhere, product, decryptor, owner_encryptor,
-    public_encryptor,
+    "portable",       "GMP's mpn layer, any 64-bit machine",
+    runs_everywhere,  product,
+    decryptor,        owner_encryptor,
+    public_encryptor, make_portable_affine_map,
+    &kPortableKeccak,
 };
 
 }  // namespace xvec

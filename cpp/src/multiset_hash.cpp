@@ -6,6 +6,8 @@
 #include <string>
 
 #include "batch.h"
+#include "hamming_internal.h"
+#include "kernel.h"
 #include "layout.h"
 #include "mpn.h"
 #include "secure_memory.h"
@@ -19,22 +21,33 @@ constexpr std::size_t kPrefix = 1 + kMultisetKeySize;  // of every message: the 
 constexpr std::size_t kSumLimbs = kMultisetHashSize / sizeof(Limb);
 constexpr std::size_t kLongestMessage = kPrefix + 1 + 255;
 constexpr std::size_t kRowsPerBlock = 1024;
+constexpr std::size_t kGroup = Keccak::kMaxStates;
 
 }  // namespace
 
 struct MultisetHash::Impl {
   SecureBuffer prefix;
+  const Keccak& keccak;
 };
 
-MultisetHash::MultisetHash(std::span<const std::uint8_t> key) {
+namespace detail {
+
+MultisetHash make_multiset_hash(std::span<const std::uint8_t> key, const Kernel& kernel) {
   if (key.size() != kMultisetKeySize) {
     throw std::invalid_argument("key: expected " + std::to_string(kMultisetKeySize) + " bytes");
   }
   SecureBuffer prefix(kPrefix);
   prefix.data()[0] = kMultisetKeySize;
   std::memcpy(prefix.data() + 1, key.data(), key.size());
-  impl_ = std::make_unique<const Impl>(Impl{std::move(prefix)});
+  return MultisetHash(
+      std::make_unique<const MultisetHash::Impl>(MultisetHash::Impl{std::move(prefix), keccak_of(kernel)}));
 }
+
+}  // namespace detail
+
+MultisetHash::MultisetHash(std::span<const std::uint8_t> key)
+    : MultisetHash(detail::make_multiset_hash(key, active_kernel())) {}
+MultisetHash::MultisetHash(std::unique_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
 MultisetHash::~MultisetHash() = default;
 MultisetHash::MultisetHash(MultisetHash&&) noexcept = default;
 MultisetHash& MultisetHash::operator=(MultisetHash&&) noexcept = default;
@@ -54,17 +67,23 @@ void MultisetHash::sum(std::span<const std::uint8_t> table, std::size_t rows, st
   std::memset(total, 0, sizeof total.values);
   std::mutex mutex;  // guards total
   run_batch(rows, kRowsPerBlock, batch, [&](const Block& mine) {
-    WipedArray<std::uint8_t, kLongestMessage> message;
-    WipedArray<Limb, kSumLimbs> value, subtotal;
-    std::memcpy(message, impl_->prefix.data(), kPrefix);
+    WipedArray<std::uint8_t, kGroup * kLongestMessage> messages;
+    WipedArray<Limb, kGroup * kSumLimbs> values;
+    WipedArray<Limb, kSumLimbs> subtotal;
     std::memset(subtotal, 0, sizeof subtotal.values);
-    for (std::size_t i = mine.first; i < mine.last; ++i) {
-      const std::size_t size = length(i);
-      message[kPrefix] = static_cast<std::uint8_t>(size);
-      if (size > 0) std::memcpy(message + kPrefix + 1, table.data() + i * width + 1, size);
-      shake256({reinterpret_cast<std::uint8_t*>(value.values), kMultisetHashSize},
-               {message.values, kPrefix + 1 + size});
-      mpn::add(subtotal, subtotal, value, kSumLimbs);
+    for (std::size_t i = mine.first; i < mine.last;) {
+      // As many records of one length as come in a row: mostly all of them.
+      const std::size_t record = length(i), size = kPrefix + 1 + record;
+      std::size_t count = 0;
+      for (; count < kGroup && i < mine.last && length(i) == record; ++count, ++i) {
+        std::uint8_t* message = messages + count * size;
+        std::memcpy(message, impl_->prefix.data(), kPrefix);
+        message[kPrefix] = static_cast<std::uint8_t>(record);
+        if (record > 0) std::memcpy(message + kPrefix + 1, table.data() + i * width + 1, record);
+      }
+      shake256(impl_->keccak, reinterpret_cast<std::uint8_t*>(values.values), kMultisetHashSize, kMultisetHashSize,
+               {messages, size, count});
+      for (std::size_t k = 0; k < count; ++k) mpn::add(subtotal, subtotal, values + k * kSumLimbs, kSumLimbs);
     }
     const std::lock_guard lock(mutex);
     mpn::add(total, total, subtotal, kSumLimbs);

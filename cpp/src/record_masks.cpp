@@ -1,8 +1,11 @@
 #include "record_masks.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "affine_map.h"
 #include "shake256.h"
 
 namespace xvec {
@@ -82,28 +85,40 @@ RecordKey::~RecordKey() = default;
 RecordKey::RecordKey(RecordKey&&) noexcept = default;
 RecordKey& RecordKey::operator=(RecordKey&&) noexcept = default;
 
-RecordMasks::RecordMasks(const RecordKey& key, const Modulus& n, std::size_t dimensions, MaskUse use)
-    : size_(mask_size(n)), length_(0), input_(kLongestInput), scale_memory_(n.limbs() * sizeof(Limb)) {
+RecordMasks::RecordMasks(const RecordKey& key, const Modulus& n, std::size_t dimensions, MaskUse use,
+                         const Keccak& keccak)
+    : keccak_(keccak),
+      size_(mask_size(n)),
+      length_(0),
+      input_(kLongestInput),
+      scale_memory_(n.limbs() * sizeof(Limb)) {
   static_assert(kRecordSecretSize < 256 && kMaxWriterSize < 256 && kNonceSize < 256);
   length_ = write_input(input_.data(), key, "scale", 0, 0, {});
   WipedArray<Limb, kMaxMaskLimbs> wide;
-  wide[limbs() - 1] = 0;
+  const std::size_t limbs = (size_ + 7) / 8;
+  wide[limbs - 1] = 0;
   shake256({reinterpret_cast<std::uint8_t*>(wide.values), size_}, {input_.data(), length_});
-  const Limb zero[2 * kMaxPrimeLimbs] = {}, one[2 * kMaxPrimeLimbs] = {1};
-  Modulus::Scratch scratch;
-  AffineMap(n, zero, one, limbs()).run(scale_memory_.as<Limb>(), zero, wide, scratch);
+  reduce(scale_memory_.as<Limb>(), wide, limbs, n);
   const std::uint8_t no_nonce[kNonceSize] = {};
   length_ = write_input(input_.data(), key, use == MaskUse::record ? "vec" : "qry", dimensions, 0, no_nonce);
 }
 
-void RecordMasks::mask(Limb* out, std::size_t chunk, const std::uint8_t* nonce) const noexcept {
-  WipedArray<std::uint8_t, kLongestInput> input;
-  std::memcpy(input, input_.data(), length_ - kTail);
-  Parts tail(input + (length_ - kTail));
-  tail.add(static_cast<std::uint32_t>(chunk));
-  tail.add({nonce, kNonceSize});
-  out[limbs() - 1] = 0;
-  shake256({reinterpret_cast<std::uint8_t*>(out), size_}, {input.values, length_});
+void RecordMasks::masks(Limb* out, const MaskedItems& items) const noexcept {
+  WipedArray<std::uint8_t, kMaskGroup * kLongestInput> inputs;
+  const std::size_t stride = AffineMap::f_stride(bits() + 1);
+  for (std::size_t done = 0; done < items.count; done += kMaskGroup, out += kMaskGroup * stride) {
+    const std::size_t count = std::min(kMaskGroup, items.count - done);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t item = items.first + done + i;
+      std::uint8_t* input = inputs + i * length_;
+      std::memcpy(input, input_.data(), length_ - kTail);
+      Parts tail(input + (length_ - kTail));
+      tail.add(static_cast<std::uint32_t>(item % items.chunks));
+      tail.add({items.nonces + item / items.chunks * kNonceSize, kNonceSize});
+      std::memset(out + i * stride + size_ / 8, 0, (stride - size_ / 8) * sizeof(Limb));
+    }
+    shake256(keccak_, reinterpret_cast<std::uint8_t*>(out), size_, stride * sizeof(Limb), {inputs, length_, count});
+  }
 }
 
 }  // namespace xvec

@@ -176,6 +176,48 @@ bool encrypts_publicly(const Kernel& kernel, bool direct) {
   return true;
 }
 
+bool maps(const Kernel& kernel) {
+  Words words(7);
+  const Integer p = prime(), a = words.number(kKeyLen) % p, b = words.number(kKeyLen) % p;
+  const Modulus m(p);
+  const std::size_t f_bits = 2 * kKeyLen + 129, stride = AffineMap::f_stride(f_bits);
+  std::vector<std::uint64_t> factors(2 * kWords), x(kItems * kWords), f(kItems * stride), y(kItems * kWords);
+  a.to_limbs(&factors[0], kWords);
+  b.to_limbs(&factors[kWords], kWords);
+  const auto map = kernel.affine_map({m, &factors[0], &factors[kWords], kWords, f_bits});
+  if (map == nullptr) return true;
+  std::vector<Integer> expected;
+  for (std::size_t i = 0; i < kItems; ++i) {
+    const Integer x_number = i == 0 ? p : words.number(kKeyLen);  // p: needs the last subtraction
+    const Integer f_number = i == 0 ? Integer() : words.number(f_bits);
+    x_number.to_limbs(&x[i * kWords], kWords);
+    f_number.to_limbs(&f[i * stride], stride);
+    expected.push_back((a * x_number + b * f_number) % p);
+  }
+  map->run(y.data(), x.data(), f.data(), kItems);
+  for (std::size_t i = 0; i < kItems; ++i) {
+    if (Integer::from_limbs(&y[i * kWords], kWords) != expected[i]) return false;
+  }
+  return true;
+}
+
+bool permutes(const Kernel& kernel) {
+  Words words(8);
+  const std::size_t states = kernel.keccak->states;
+  std::vector<std::uint64_t> all(25 * states), one(25);
+  for (auto& word : all) word = words.next();
+  const std::vector<std::uint64_t> before = all;
+  kernel.keccak->permute(all.data());
+  for (std::size_t i = 0; i < states; ++i) {
+    for (std::size_t k = 0; k < one.size(); ++k) one[k] = before[k * states + i];
+    kPortableKeccak.permute(one.data());
+    for (std::size_t k = 0; k < one.size(); ++k) {
+      if (all[k * states + i] != one[k]) return false;
+    }
+  }
+  return true;
+}
+
 bool run(const Kernel& kernel, Operation operation) {
   switch (operation) {
     case Operation::product:
@@ -188,6 +230,10 @@ bool run(const Kernel& kernel, Operation operation) {
     case Operation::public_encryptor:
       return kernel.public_encryptor == nullptr ||
              (encrypts_publicly(kernel, true) && encrypts_publicly(kernel, false));
+    case Operation::affine_map:
+      return kernel.affine_map == nullptr || maps(kernel);
+    case Operation::keccak:
+      return kernel.keccak == nullptr || permutes(kernel);
   }
   return false;
 }

@@ -6,7 +6,7 @@
 
 namespace xvec {
 
-enum class Operation { product, decryptor, owner_encryptor, public_encryptor };
+enum class Operation { product, decryptor, owner_encryptor, public_encryptor, affine_map, keccak };
 
 // Runs one operation of a kernel for key_len = 1024 and compares every result with Integer's. True also if the kernel
 // does not make the operation. Takes about half a millisecond for products and for decryption, two for the owner's

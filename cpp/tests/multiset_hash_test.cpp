@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "integer.h"
+#include "hamming_internal.h"
+#include "kernel_test.h"
 #include "shake256.h"
 
 namespace xvec {
@@ -64,9 +65,11 @@ TEST(MultisetHash, KnownAnswer) {
   EXPECT_EQ(text, "3cb58e277b5975042bcf452140ea7d7c9a8f8dd00d0af71e3015761070665e3f");
 }
 
-TEST(MultisetHash, AddsUpRecordsOfAnyLengthOnAnyNumberOfThreads) {
+class KernelsMultisetHash : public testing::TestWithParam<const Kernel*> {};
+
+TEST_P(KernelsMultisetHash, AddsUpRecordsOfAnyLengthOnAnyNumberOfThreads) {
   const Bytes key = key_of(7);
-  const MultisetHash hash(key);
+  const MultisetHash hash = detail::make_multiset_hash(key, *GetParam());
   for (const std::size_t rows : {1u, 7u, 8u, 9u, 300u, 5000u}) {
     const Bytes equal = table_of(rows, 120, [](std::size_t) { return 107u; });
     const Bytes mixed = table_of(rows, 256, [](std::size_t i) { return i / 3 * 37 % 256; });
@@ -76,6 +79,8 @@ TEST(MultisetHash, AddsUpRecordsOfAnyLengthOnAnyNumberOfThreads) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, KernelsMultisetHash, testing::ValuesIn(test::kernels_here()), test::name_of);
 
 TEST(MultisetHash, TakesRowsWithoutBytesForEmptyRecords) {
   const Bytes key = key_of(1);

@@ -6,11 +6,9 @@
 #include <functional>
 #include <random>
 
-#include "affine_map.h"
 #include "hamming_internal.h"
 #include "kernel_test.h"
 #include "key_material.h"
-#include "shake256.h"
 
 namespace xvec {
 
@@ -23,63 +21,6 @@ Bytes random_bytes(std::size_t count, unsigned seed, unsigned mask = 255) {
   Bytes bytes(count);
   for (auto& byte : bytes) byte = static_cast<std::uint8_t>(engine() & mask);
   return bytes;
-}
-
-std::string hex(const Bytes& bytes) {
-  std::string text;
-  for (const std::uint8_t byte : bytes) {
-    for (const unsigned digit : {byte / 16u, byte % 16u}) text += "0123456789abcdef"[digit];
-  }
-  return text;
-}
-
-std::string shaken(const Bytes& in, std::size_t length) {
-  Bytes out(length);
-  shake256(out, in);
-  return hex(out);
-}
-
-// From FIPS 202's examples (the empty message) and, for the ends of blocks, OpenSSL.
-TEST(Shake256, KnownAnswers) {
-  EXPECT_EQ(shaken({}, 32), "46b9dd2b0ba88d13233b3feb743eeb243fcd52ea62b81b82b50c27646ed5762f");
-  EXPECT_EQ(shaken({'a', 'b', 'c'}, 16), "483366601360a8771c6863080cc4114d");
-  EXPECT_EQ(shaken(Bytes(135, 'x'), 8), "1afe5445228966d3");
-  EXPECT_EQ(shaken(Bytes(136, 'x'), 8), "7614c58639bf53a9");
-  EXPECT_EQ(shaken(Bytes(137, 'x'), 8), "dec52ac3834de8ec");
-  EXPECT_EQ(shaken(Bytes(500, 'x'), 300).substr(592), "923a9cb9");
-}
-
-TEST(AffineMap, AgreesWithIntegers) {
-  test::Numbers numbers(1);
-  for (std::size_t c = 0; c < test::cases(300); ++c) {
-    const std::size_t bits = 2 + numbers.word() % 700, f_bits = 1 + numbers.word() % 1500;
-    const Integer m = numbers.runs(bits - 1) * Integer(2) + Integer(1);
-    if (m == Integer(1)) continue;
-    const Integer a = numbers.uniform(bits) % m, b = c % 5 == 0 ? m - Integer(1) : numbers.runs(bits) % m;
-    const Modulus modulus(m);
-    const std::size_t n = modulus.limbs();
-    std::vector<Limb> a_limbs(n), b_limbs(n);
-    a.to_limbs(a_limbs.data(), n);
-    b.to_limbs(b_limbs.data(), n);
-    const AffineMap map(modulus, a_limbs.data(), b_limbs.data(), (f_bits + 63) / 64);
-    const Integer x = c % 3 == 0 ? Integer::power_of_two(64 * n) - Integer(1) : numbers.runs(64 * n);
-    const Integer f = c % 7 == 0 ? Integer::power_of_two(f_bits) - Integer(1) : numbers.runs(f_bits);
-    const Integer z = numbers.uniform(bits) % m;
-    std::vector<Limb> x_limbs(n), f_limbs((f_bits + 63) / 64), z_limbs(n), y(n);
-    x.to_limbs(x_limbs.data(), n);
-    f.to_limbs(f_limbs.data(), f_limbs.size());
-    z.to_limbs(z_limbs.data(), n);
-    Modulus::Scratch scratch;
-    map.run(y.data(), x_limbs.data(), f_limbs.data(), scratch);
-    const Integer expected = (a * x + b * f) % m;
-    ASSERT_EQ(Integer::from_limbs(y.data(), n), expected) << "case " << c;
-    modulus.subtract(y.data(), z_limbs.data(), scratch);
-    ASSERT_EQ(Integer::from_limbs(y.data(), n), (expected + m - z) % m) << "case " << c;
-    ASSERT_EQ(modulus.invert(y.data(), a_limbs.data(), scratch), gcd(a, m) == Integer(1)) << "case " << c;
-    if (gcd(a, m) == Integer(1)) {
-      ASSERT_EQ(Integer::from_limbs(y.data(), n), inverse(a, m)) << "case " << c;
-    }
-  }
 }
 
 const SecretKey& key_of(std::size_t key_len, bool subgroup) {

@@ -14,6 +14,8 @@ TEST_P(SelfTest, Passes) {
   EXPECT_TRUE(passes_self_test(*GetParam(), Operation::decryptor));
   EXPECT_TRUE(passes_self_test(*GetParam(), Operation::owner_encryptor));
   EXPECT_TRUE(passes_self_test(*GetParam(), Operation::public_encryptor));
+  EXPECT_TRUE(passes_self_test(*GetParam(), Operation::affine_map));
+  EXPECT_TRUE(passes_self_test(*GetParam(), Operation::keccak));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SelfTest, testing::ValuesIn(test::kernels_here()), test::name_of);
@@ -95,6 +97,30 @@ class BrokenPublicEncryptor final : public PublicEncryptor {
   std::unique_ptr<PublicEncryptor> right_;
 };
 
+class BrokenAffineMap final : public AffineMap {
+ public:
+  explicit BrokenAffineMap(std::unique_ptr<AffineMap> right) : right_(std::move(right)) {}
+  void run(std::uint64_t* y, const std::uint64_t* x, const std::uint64_t* f,
+           std::size_t count) const noexcept override {
+    right_->run(y, x, f, count);
+    y[16 * count - 1] ^= 1;
+  }
+
+ private:
+  std::unique_ptr<AffineMap> right_;
+};
+
+// Two states of which the second comes out wrong.
+const Keccak kBrokenKeccak{2, [](std::uint64_t* at) noexcept {
+                             std::uint64_t one[25];
+                             for (std::size_t i = 0; i < 2; ++i) {
+                               for (std::size_t k = 0; k < 25; ++k) one[k] = at[2 * k + i];
+                               kPortableKeccak.permute(one);
+                               for (std::size_t k = 0; k < 25; ++k) at[2 * k + i] = one[k];
+                             }
+                             at[49] ^= 1;
+                           }};
+
 const Kernel kBroken{
     "broken",
     "",
@@ -111,6 +137,10 @@ const Kernel kBroken{
     [](const PublicEncryptionKey& key) -> std::unique_ptr<PublicEncryptor> {
       return std::make_unique<BrokenPublicEncryptor>(kPortable.public_encryptor(key));
     },
+    [](const AffineMapKey& key) -> std::unique_ptr<AffineMap> {
+      return std::make_unique<BrokenAffineMap>(kPortable.affine_map(key));
+    },
+    &kBrokenKeccak,
 };
 
 const Kernel kCredulous{
@@ -123,6 +153,8 @@ const Kernel kCredulous{
     },
     nullptr,
     nullptr,
+    nullptr,
+    nullptr,
 };
 
 TEST(SelfTestOfBrokenKernels, Fails) {
@@ -130,6 +162,8 @@ TEST(SelfTestOfBrokenKernels, Fails) {
   EXPECT_FALSE(passes_self_test(kBroken, Operation::decryptor));
   EXPECT_FALSE(passes_self_test(kBroken, Operation::owner_encryptor));
   EXPECT_FALSE(passes_self_test(kBroken, Operation::public_encryptor));
+  EXPECT_FALSE(passes_self_test(kBroken, Operation::affine_map));
+  EXPECT_FALSE(passes_self_test(kBroken, Operation::keccak));
   EXPECT_FALSE(passes_self_test(kBroken, Operation::product)) << "the second time";
   EXPECT_FALSE(passes_self_test(kCredulous, Operation::decryptor));
 }
@@ -137,6 +171,7 @@ TEST(SelfTestOfBrokenKernels, Fails) {
 TEST(SelfTestOfBrokenKernels, KeepsThemFromBeingUsed) {
   const Integer modulus = Integer::power_of_two(127) - Integer(1);
   EXPECT_THROW((void)make_product(kBroken, modulus, 16), KernelUnavailable);
+  EXPECT_THROW((void)keccak_of(kBroken), KernelUnavailable);
   EXPECT_NE(make_product(kCredulous, modulus, 16), nullptr) << "the portable kernel's";
 }
 

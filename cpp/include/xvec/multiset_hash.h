@@ -34,8 +34,11 @@ class MultisetHash {
   void sum(std::span<const std::uint8_t> table, std::size_t rows, std::span<std::uint8_t> sum,
            const Batch& batch = {}) const;
 
- private:
+  // Internal.
   struct Impl;
+  explicit MultisetHash(std::unique_ptr<const Impl> impl) noexcept;
+
+ private:
   std::unique_ptr<const Impl> impl_;
 };
 

@@ -72,4 +72,9 @@ void decrypt(const DecryptionTables<1536>&, const ExponentSchedule&, const std::
 void decrypt(const DecryptionTables<2048>&, const ExponentSchedule&, const std::uint8_t* in, std::size_t stride,
              std::uint64_t* plain, std::uint8_t* valid, std::size_t count) noexcept;
 
+// ---- Masks (keccak.h) -------------------------------------------------------------------------------------------
+
+// See Keccak: four states.
+void permute(std::uint64_t* states) noexcept;
+
 }  // namespace xvec::avx2

@@ -68,7 +68,7 @@ struct OwnerFrame {
   Lanes e[Size::digit_limbs], message[Size::digit_limbs], scale[Size::digit_limbs];
   typename OwnerPadic<KeyLen>::Element x, turned;
   Lanes digits[Size::rows];
-  Lanes columns[MatrixSize<KeyLen>::limbs + 2];
+  Lanes columns[MatrixSize<4 * KeyLen>::limbs + 2];
   Lanes words[kCipherWords];
 };
 
@@ -177,8 +177,8 @@ XVEC_INLINE void encrypt_side_alone(OwnerFrame<KeyLen>& frame, OwnerPadic<KeyLen
 template <int KeyLen>
 XVEC_INLINE void combine_sides(OwnerFrame<KeyLen>& frame, const OwnerTables<KeyLen>& tables) {
   apply_matrix(frame.columns, frame.digits, tables.combine, tables.n_squared);
-  limbs_to_words<kMatrixBits, MatrixSize<KeyLen>::limbs, OwnerFrame<KeyLen>::kCipherWords>(frame.words,
-                                                                                           frame.columns + 2);
+  limbs_to_words<kMatrixBits, MatrixSize<4 * KeyLen>::limbs, OwnerFrame<KeyLen>::kCipherWords>(frame.words,
+                                                                                               frame.columns + 2);
 }
 
 // A block's cost, in encryptions of one item alone: fewer items than that are encrypted one by one.

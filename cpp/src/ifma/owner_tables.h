@@ -39,8 +39,8 @@ struct OwnerSide {
 template <int KeyLen>
 struct OwnerTables {
   OwnerSide<KeyLen> p, q;
-  MatrixModulus<KeyLen> n_squared;
-  Matrix<KeyLen, OwnerSize<KeyLen>::rows> combine;
+  MatrixModulus<4 * KeyLen> n_squared;
+  Matrix<4 * KeyLen, OwnerSize<KeyLen>::rows> combine;
 };
 
 // Items to encrypt, one after the other in each array (see OwnerEncryptor); r_p has noise.words words each.

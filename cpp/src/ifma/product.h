@@ -15,7 +15,7 @@
 // processor starts one multiply-add and one other vector instruction in every cycle (design notes: docs/design.md).
 //
 // Bounds. x_j, t_j < 2^51, so factors are < 2^52 and nothing is cut off. `low` and `high` collect the low and the
-// high 52 bits of the products of one column, at most rows/2 + 3 <= 84 of each: < 2^59. The corrections subtract at
+// high 52 bits of the products of one column, at most rows/2 + 3 <= 85 of each: < 2^59. The corrections subtract at
 // most rows/2 * (2^52 + 2 * 2^50) twice: > -2^60. Signed 64-bit lanes hold every column, and carries are arithmetic
 // shifts. As high's weight is 2^52 = 2 B, column k is low_k + 2 high_{k-1}.
 #pragma once
@@ -34,9 +34,9 @@ struct MatrixCarry {
 };
 
 // m0 and m1, from the first two columns before reduction.
-template <int KeyLen>
+template <int Bits>
 XVEC_INLINE void montgomery_quotients(MatrixCarry& state, const Lanes* low, const Lanes* high,
-                                      const MatrixModulus<KeyLen>& modulus) {
+                                      const MatrixModulus<Bits>& modulus) {
   const Lanes mask = broadcast((std::uint64_t{1} << kMatrixBits) - 1);
   const Lanes inverse = broadcast(modulus.negated_inverse);
   const Lanes n0 = broadcast(modulus.limbs[0]), n1 = broadcast(modulus.limbs[1]);
@@ -49,10 +49,10 @@ XVEC_INLINE void montgomery_quotients(MatrixCarry& state, const Lanes* low, cons
 
 // Columns first .. first + Width - 1 of X + m0 N + m1 B N, carried. The strip's `low` start at low_start, except
 // column 0 of the number, which has no column before it.
-template <int Width, int KeyLen, int Rows>
-XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes* x,
-                              const Matrix<KeyLen, Rows>& matrix, const MatrixModulus<KeyLen>& modulus,
-                              Lanes low_start, Lanes low_start0, MatrixCarry& state) {
+template <int Width, int Bits, int Rows>
+XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes* x, const Matrix<Bits, Rows>& matrix,
+                              const MatrixModulus<Bits>& modulus, Lanes low_start, Lanes low_start0,
+                              MatrixCarry& state) {
   const Lanes mask = broadcast((std::uint64_t{1} << kMatrixBits) - 1);
   Lanes low[Width], high[Width];
   XVEC_UNROLL for (int k = 0; k < Width; ++k) {
@@ -93,9 +93,9 @@ XVEC_INLINE void matrix_strip(Lanes* columns, int strip, int first, const Lanes*
 }
 
 // Subtracts N in every lane where r >= N. r: limbs of radix 2^51, < 2 N. In scalar code, as it hardly ever runs.
-template <int KeyLen>
-XVEC_NOINLINE void subtract_modulus(Lanes* r, const MatrixModulus<KeyLen>& modulus) noexcept {
-  constexpr int kLimbs = MatrixSize<KeyLen>::limbs;
+template <int Bits>
+XVEC_NOINLINE void subtract_modulus(Lanes* r, const MatrixModulus<Bits>& modulus) noexcept {
+  constexpr int kLimbs = MatrixSize<Bits>::limbs;
   constexpr std::int64_t kMask = (std::int64_t{1} << kMatrixBits) - 1;
   alignas(64) std::int64_t limbs[kLimbs][kLanes];
   for (int k = 0; k < kLimbs; ++k) store(limbs[k], r[k]);
@@ -115,10 +115,10 @@ XVEC_NOINLINE void subtract_modulus(Lanes* r, const MatrixModulus<KeyLen>& modul
 
 // columns[2 + k], k < limbs, becomes limb k of sum x_j w_j mod N, canonical (see Matrix for w_j); columns holds limbs
 // + 2. x: Rows vectors with 0 <= x_j < 2^51.
-template <int KeyLen, int Rows>
-XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<KeyLen, Rows>& matrix,
-                              const MatrixModulus<KeyLen>& modulus) {
-  using Size = MatrixSize<KeyLen>;
+template <int Bits, int Rows>
+XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<Bits, Rows>& matrix,
+                              const MatrixModulus<Bits>& modulus) {
+  using Size = MatrixSize<Bits>;
   constexpr int kLimbs = Size::limbs;
   const Lanes mask = broadcast((std::uint64_t{1} << kMatrixBits) - 1);
 
@@ -141,10 +141,10 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<KeyLe
 
   MatrixCarry state{zero(), zero(), zero(), zero()};
   XVEC_ROLLED for (int strip = 0; strip < Size::wide_strips; ++strip) {
-    matrix_strip<kStripWidth>(columns, strip, strip * kStripWidth, x, matrix, modulus, low_start, low_start0, state);
+    matrix_strip<Size::width>(columns, strip, strip * Size::width, x, matrix, modulus, low_start, low_start0, state);
   }
   if constexpr (Size::wide_strips < Size::strips) {
-    constexpr int kWidth = kStripWidth - 1;
+    constexpr int kWidth = Size::width - 1;
     XVEC_ROLLED for (int strip = Size::wide_strips; strip < Size::strips; ++strip) {
       matrix_strip<kWidth>(columns, strip, strip * kWidth + Size::wide_strips, x, matrix, modulus, low_start,
                            low_start0, state);
@@ -164,7 +164,7 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<KeyLe
   const Lanes r1 = columns[kLimbs + 1], r0 = columns[kLimbs], below = broadcast(modulus.limbs[kLimbs - 2]);
   const __mmask8 suspects =
       _mm512_cmpgt_epu64_mask(r1, top) | (_mm512_cmpeq_epu64_mask(r1, top) & _mm512_cmpge_epu64_mask(r0, below));
-  if (__builtin_expect(suspects != 0, 0)) subtract_modulus<KeyLen>(columns + 2, modulus);
+  if (__builtin_expect(suspects != 0, 0)) subtract_modulus<Bits>(columns + 2, modulus);
 }
 
 // Whether results go round the caches. They are not read again before the whole batch is done, so for large batches
@@ -189,10 +189,10 @@ XVEC_INLINE void stream(std::uint8_t* to, const std::uint8_t* from) {
 
 // One block of eight rows, contiguous if streaming. next: the block that follows, to be fetched meanwhile.
 template <int KeyLen, Stores kStores>
-XVEC_NOINLINE void multiply_block(const MatrixModulus<KeyLen>& modulus, const QueryMatrix<KeyLen>& query,
+XVEC_NOINLINE void multiply_block(const MatrixModulus<4 * KeyLen>& modulus, const QueryMatrix<KeyLen>& query,
                                   const std::uint8_t* in, const std::uint8_t* next, std::uint8_t* out,
                                   std::size_t stride) noexcept {
-  using Size = MatrixSize<KeyLen>;
+  using Size = MatrixSize<4 * KeyLen>;
   constexpr int kBytes = 8 * Size::words;
   Lanes words[Size::words], limbs[Size::limbs], columns[Size::limbs + 2];
   load_rows<Size::words>(words, in, stride);
@@ -215,10 +215,10 @@ XVEC_NOINLINE void multiply_block(const MatrixModulus<KeyLen>& modulus, const Qu
 }
 
 template <int KeyLen>
-XVEC_INLINE void multiply_rows(const MatrixModulus<KeyLen>& modulus, const QueryMatrix<KeyLen>& query,
+XVEC_INLINE void multiply_rows(const MatrixModulus<4 * KeyLen>& modulus, const QueryMatrix<KeyLen>& query,
                                const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) {
   // In place, the lines are in the cache already; apart, rows begin and end in too many partial lines.
-  const bool streaming = in != out && stride == 8 * MatrixSize<KeyLen>::words && count >= kStreamingRows;
+  const bool streaming = in != out && stride == 8 * MatrixSize<4 * KeyLen>::words && count >= kStreamingRows;
   for (std::size_t i = 0; i < count; i += kLanes) {
     const std::uint8_t* block = in + i * stride;
     const std::uint8_t* next = i + kLanes < count ? block + kLanes * stride : block;
