@@ -25,10 +25,9 @@ def follow(org, kb, known: dict[int, dict], place: dict[str, int], **params) -> 
             known[one["chunk_id"]] = one
         place.clear()
         place["since"] = answer["sequence"]
-        if "after" in answer:
-            place["after"] = answer["after"]
+        place |= {name: answer[name] for name in ("after", "began") if name in answer}
         if not answer["has_more"]:
-            assert "after" not in answer
+            assert place.keys() == {"since"}
             return pages
 
 
@@ -74,6 +73,60 @@ def test_many_removals_are_paged(org, client, kb) -> None:
     assert set(known) == {9} and place == {"since": 9}
 
 
+def delete(org, kb, chunk_id: int) -> None:
+    org.api.delete(org.path(wire.CHUNKS), params={"kb_id": kb, "chunk_ids": [chunk_id]})
+
+
+@pytest.fixture
+def forgetful(monkeypatch) -> None:
+    """Of two changes it is known for sure what they deleted, of four at most."""
+    monkeypatch.setattr("xtrace_sdk.server.storage.change_statements._KEPT_CHANGES", 2)
+    monkeypatch.setattr("xtrace_sdk.server.storage.change_statements._BATCH", 2)
+
+
+def test_a_follower_that_was_away_too_long_begins_again(org, client, kb, forgetful) -> None:
+    known: dict[int, dict] = {}
+    place: dict[str, int] = {}
+    org.insert(kb, client.context_id, client.chunks(client.vectors(9)))
+    follow(org, kb, known, place)
+    for chunk_id in (1, 2, 3, 4):
+        delete(org, kb, chunk_id)
+    assert [one["chunk_id"] for one in page(org, kb, since=1)["removed"]] == [1, 2, 3, 4]
+    delete(org, kb, 5)
+    answer = org.api.get(org.path(wire.CHANGES), params={"kb_id": kb, **place})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (410, "gone")
+    assert "begin again at 0" in answer.json()["message"]
+    assert [one["chunk_id"] for one in page(org, kb, since=4)["removed"]] == [4, 5]
+    known, place = {}, {}
+    follow(org, kb, known, place)
+    assert set(known) == {6, 7, 8, 9} and place == {"since": 6}
+
+
+def test_a_first_round_goes_on_whatever_was_deleted_before(org, client, kb, forgetful) -> None:
+    org.insert(kb, client.context_id, client.chunks(client.vectors(9)))
+    org.insert(kb, client.context_id, client.chunks(client.vectors(3)))
+    for chunk_id in range(1, 8):
+        delete(org, kb, chunk_id)
+    first = page(org, kb, limit=1)
+    assert [one["chunk_id"] for one in first["changed"]] == [8]
+    assert (first["sequence"], first["after"], first["began"]) == (1, 8, 9)
+    delete(org, kb, 8)
+    known = {one["chunk_id"]: one for one in first["changed"]}
+    place = {"since": 1, "after": 8, "began": 9}
+    assert follow(org, kb, known, place, limit=1) == 4
+    assert set(known) == {9, 10, 11, 12} and place == {"since": 10}
+    assert org.api.get(org.path(wire.CHANGES), params={"kb_id": kb, "since": 1}).status_code == 410
+
+
+def test_an_index_that_was_left_behind_is_built_anew(org, client, kb, forgetful) -> None:
+    bits = client.vectors(9)
+    org.insert(kb, client.context_id, client.chunks(bits))
+    assert len(client.distances(org, kb, bits[0])[0]) == 9
+    for chunk_id in range(1, 8):
+        delete(org, kb, chunk_id)
+    assert client.distances(org, kb, bits[0]) == ([8, 9], (bits[7:] ^ bits[0]).sum(axis=1).tolist())
+
+
 def test_one_context(org, client, make_client) -> None:
     """A chunk that moves to another context is gone from the first and new in the second."""
     other = make_client()
@@ -101,6 +154,7 @@ def test_one_context(org, client, make_client) -> None:
         ({"limit": 0}, 400),
         ({"limit": 10_001}, 400),
         ({"after": "x"}, 400),
+        ({"began": -1}, 400),
         ({"context_id": "none"}, 404),
     ],
 )

@@ -16,7 +16,7 @@ import numpy as np
 from xtrace_sdk.records import as_table
 from xtrace_sdk.server.ciphertexts import stored_rows
 from xtrace_sdk.server.search import CiphertextIndex, Ids, Snapshot
-from xtrace_sdk.server.storage.base import Change, DamagedError, PublicContext, Store
+from xtrace_sdk.server.storage.base import Change, DamagedError, GoneError, PublicContext, Store
 
 log = logging.getLogger("xtrace.server")
 
@@ -105,7 +105,7 @@ class IndexCache:
             async for change in self._store.changes(org_id, kb_id, context_id, sequence):
                 left_out += await asyncio.to_thread(_apply, entry.index, context, change)
                 sequence, entry.manifest = change.sequence, change.manifest
-        except DamagedError:
+        except (DamagedError, GoneError):
             if entry.sequence == 0:
                 raise
             entry.sequence = 0  # what is gone cannot be told, what is there can

@@ -339,10 +339,11 @@ class ChangedChunk(BaseModel):
 
 
 class Changes(BaseModel):
-    """A page of the change feed; `sequence` and `after` say where the next one begins."""
+    """A page of the change feed; `sequence`, `after` and `began` say where the next one begins."""
 
     sequence: int
     after: int | None = None
+    began: int | None = None
     has_more: bool
     removed: list[RemovedChunk]
     changed: list[ChangedChunk]

@@ -16,6 +16,7 @@ from xtrace_sdk import wire
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.server.storage.base import (
     ConflictError,
+    GoneError,
     NotFoundError,
     PreconditionError,
     TooSlowError,
@@ -60,6 +61,7 @@ def install(app: FastAPI) -> None:
         TooSlowError: _plain(400),  # not 503: clients repeat that, and it would take as long again
         NotFoundError: _plain(404),
         ConflictError: _plain(409),
+        GoneError: _plain(410),
         PreconditionError: _plain(412),
         UnavailableError: _plain(503, {"Retry-After": "1"}),
     }

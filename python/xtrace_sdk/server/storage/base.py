@@ -37,6 +37,10 @@ class PreconditionError(StoreError):
     """Another manifest is in force than the change was made for. Nothing was changed."""
 
 
+class GoneError(StoreError):
+    """What was deleted so long ago is not known any more; beginning again helps."""
+
+
 class UnavailableError(StoreError):
     """The database is locked, full or gone. Nothing was changed; trying again later may succeed."""
 
@@ -260,7 +264,8 @@ class FeedPage:
     """What happened, in order, up to the place (`sequence`, `after`) from which the next page goes on.
 
     `after` is a chunk id within the change `sequence`, None at its end. `removed` are (chunk id, sequence),
-    and are gone before `changed` are there.
+    and are gone before `changed` are there. `began` is None except in a round from the beginning: the number
+    of the last change when it began.
     """
 
     sequence: int
@@ -268,6 +273,7 @@ class FeedPage:
     more: bool
     removed: list[tuple[int, int]]
     changed: list[FedChunk]
+    began: int | None = None
 
 
 class Store(Protocol):
@@ -397,15 +403,24 @@ class Store(Protocol):
     def changes(self, org_id: str, kb_id: str, context_id: str, since: int) -> AsyncIterator[Change]:
         """What changed after number `since`, seen from one state of the store.
 
-        DamagedError when what is gone cannot be told; beginning again at 0 then helps.
+        DamagedError or GoneError when what is gone cannot be told; beginning again at 0 then helps.
         """
 
     async def feed(
-        self, org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str | None,
+        since: int,
+        after: int | None,
+        limit: int,
+        began: int | None = None,
     ) -> FeedPage:
         """At most `limit` changed chunks of a context, or of all, after the place (`since`, `after`).
 
-        From the beginning (0, None) nothing is told of chunks that are gone.
+        In a round from the beginning, which starts at (0, None) and goes on with `began` of the page before,
+        nothing is told of chunks that were gone when it began. GoneError when `since` is too long ago to tell
+        what is gone; beginning again helps.
         """
 
     # Manifests

@@ -16,17 +16,20 @@ from xtrace_sdk.server.storage.base import (
     DamagedError,
     FedChunk,
     FeedPage,
+    GoneError,
     Ids,
     NotFoundError,
 )
 from xtrace_sdk.server.storage.checksums import checksum
 from xtrace_sdk.server.storage.manifest_statements import in_force
 from xtrace_sdk.server.storage.read_statements import VECTOR, whole_vectors
-from xtrace_sdk.server.storage.statements import MAX_INTEGER, Steps, row, rows
+from xtrace_sdk.server.storage.statements import MAX_INTEGER, Steps, row, rows, the_row
 
 log = logging.getLogger("xtrace.server")
 
 _PAGE = 4096
+_KEPT_CHANGES = 10_000  # of each knowledge base: what was deleted in these is known
+_BATCH = 256
 _NO_IDS = np.empty(0, np.int64)
 
 
@@ -60,7 +63,7 @@ def begin_changes(org_id: str, kb_id: str, context_id: str, since: int) -> Steps
 
 
 def _deletions(kb: int, since: int, until: int, limit: int) -> Steps[list[tuple[int, Ids]]]:
-    """(number, ids that are gone) after `since` and up to `until`. Raises DamagedError."""
+    """(number, ids that are gone) after `since` and up to `until`. Raises DamagedError, GoneError."""
     found = yield from rows(
         "SELECT seq, ids, checksum FROM deletions WHERE kb = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
         kb,
@@ -73,6 +76,8 @@ def _deletions(kb: int, since: int, until: int, limit: int) -> Steps[list[tuple[
         if written != checksum((kb, seq, ids)):
             log.error("damaged row: deletions %d of knowledge base number %d", seq, kb)
             raise DamagedError("database: a list of deleted chunks is damaged")
+        if not ids:  # the mark that `forget` leaves
+            raise GoneError("since: too long ago to tell what was deleted since; begin again at 0")
         gone.append((seq, np.frombuffer(ids, dtype="<i8").astype(np.int64)))
     return gone
 
@@ -97,19 +102,53 @@ def more_changes(feed: Feed, last: tuple[int, int]) -> Steps[tuple[tuple[int, in
     return (found[-1][-2], found[-1][-1]), Change(0, _NO_IDS, [one[0] for one in whole], vectors)
 
 
+def forget(kb: int, seq: int, ids: list[int]) -> Steps[None]:
+    """Note with change `seq` what indexes and feeds have to forget.
+
+    Lists older than `_KEPT_CHANGES` go, in batches; an empty list, the first of those that stay, says up to
+    which change they are not known any more.
+    """
+    yield from _put(kb, seq, np.array(ids, dtype="<i8").tobytes())
+    old = seq - _KEPT_CHANGES
+    full = yield from row(
+        "SELECT seq FROM deletions WHERE kb = ? AND seq <= ? ORDER BY seq LIMIT 1 OFFSET ?", kb, old, _BATCH
+    )
+    if full is not None:
+        (last,) = yield from the_row("SELECT MAX(seq) FROM deletions WHERE kb = ? AND seq <= ?", kb, old)
+        yield from rows("DELETE FROM deletions WHERE kb = ? AND seq <= ?", kb, last)
+        yield from _put(kb, last, b"")
+
+
+def _put(kb: int, seq: int, ids: bytes) -> Steps[None]:
+    yield from rows(
+        "INSERT INTO deletions (kb, seq, ids, checksum) VALUES (?, ?, ?, ?)",
+        kb,
+        seq,
+        ids,
+        checksum((kb, seq, ids)),
+    )
+
+
 def feed(
-    org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
+    org_id: str,
+    kb_id: str,
+    context_id: str | None,
+    since: int,
+    after: int | None,
+    limit: int,
+    began: int | None,
 ) -> Steps[FeedPage]:
     kb, sequence = yield from kb_and_sequence(org_id, kb_id)
     context = None if context_id is None else (yield from context_number(org_id, context_id))
-    gone = []
     until = sequence
-    # Within a change whose beginning was told before, what it deleted was told too.
-    if since or after is not None:
-        gone = yield from _deletions(kb, since, sequence, limit + 1)
-        if len(gone) > limit:
-            until = gone[limit][0] - 1
-            gone = gone[:limit]
+    if not since and after is None:
+        began = sequence
+    # What was gone when a round from the beginning began, it did not tell of. Within a change whose beginning
+    # was told before, what it deleted was told, too.
+    gone = yield from _deletions(kb, max(since, began or 0), sequence, limit + 1)
+    if len(gone) > limit:
+        until = gone[limit][0] - 1
+        gone = gone[:limit]
     condition = "" if context is None else "AND c.context = ? "
     found = yield from rows(
         f"SELECT {VECTOR}, c.seq, contexts.id "
@@ -133,4 +172,5 @@ def feed(
         FedChunk(one[0], one[7], one[8], Ciphertexts(*tuple(one)[3:6])) for one in whole_vectors(kb, found)
     ]
     removed = [(chunk_id, seq) for seq, ids in gone for chunk_id in ids.tolist()]
-    return FeedPage(last[0], last[1], last != (sequence, None), removed, changed)
+    more = last != (sequence, None)
+    return FeedPage(last[0], last[1], more, removed, changed, began if more else None)

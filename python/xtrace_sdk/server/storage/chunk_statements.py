@@ -15,8 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from xtrace_sdk.server.metadata import Meta, facets_of, merged, tags_of
 from xtrace_sdk.server.storage.admin_statements import (
     bound_context,
@@ -37,6 +35,7 @@ from xtrace_sdk.server.storage.base import (
     Query,
     Replay,
 )
+from xtrace_sdk.server.storage.change_statements import forget
 from xtrace_sdk.server.storage.checksums import checksum
 from xtrace_sdk.server.storage.filter_statements import facet_token
 from xtrace_sdk.server.storage.manifest_statements import exchanged, settled, tags_in_force
@@ -390,14 +389,7 @@ def _moved(kb: int, context: int, ids: Sequence[int]) -> Steps[list[int]]:
 
 def _forget(kb: _Kb, ids: list[int]) -> Steps[None]:
     if ids:
-        data = np.array(ids, dtype="<i8").tobytes()
-        yield from rows(
-            "INSERT INTO deletions (kb, seq, ids, checksum) VALUES (?, ?, ?, ?)",
-            kb.no,
-            kb.seq,
-            data,
-            checksum((kb.no, kb.seq, data)),
-        )
+        yield from forget(kb.no, kb.seq, ids)
 
 
 def _rewrite(kb: _Kb, patches: Sequence[ChunkPatch], context: int | None = None) -> Steps[None]:

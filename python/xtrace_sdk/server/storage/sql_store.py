@@ -241,9 +241,16 @@ class SqlStore(ABC):
                 yield replace(change, sequence=first.sequence, manifest=first.manifest)
 
     async def feed(
-        self, org_id: str, kb_id: str, context_id: str | None, since: int, after: int | None, limit: int
+        self,
+        org_id: str,
+        kb_id: str,
+        context_id: str | None,
+        since: int,
+        after: int | None,
+        limit: int,
+        began: int | None = None,
     ) -> base.FeedPage:
-        return await self._read(change_statements.feed, org_id, kb_id, context_id, since, after, limit)
+        return await self._read(change_statements.feed, org_id, kb_id, context_id, since, after, limit, began)
 
     # Manifests
 
