@@ -256,7 +256,7 @@ def test_a_forked_child_works_after_a_parallel_call() -> None:
         server = _core.Multiplier(key.public.n_squared)
         bits = np.random.default_rng(1).integers(0, 2, (3000, 8), dtype=np.uint8)
         rows = encryptor.encrypt(bits, threads=2)
-        for _ in range({os.environ.get('FORKS', 20)}):
+        for _ in range({os.environ.get("FORKS", 20)}):
             child = os.fork()
             if child == 0:
                 mine = encryptor.encrypt(bits, threads=2)

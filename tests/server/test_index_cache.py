@@ -122,3 +122,37 @@ async def test_a_first_build_that_broke_off_leaves_nothing_behind() -> None:
         await cache.snapshot("org", "kb", "context", context, 1)
     found = await cache.snapshot("org", "kb", "context", context, 2)
     assert found.rows.ids.tolist() == [2]
+
+
+class BreaksOffLater:
+    """Chunk 1 with the manifest ``one``. Reading on from there breaks off after chunk 2, once."""
+
+    def __init__(self) -> None:
+        self.whole = True
+
+    async def changes(self, org_id, kb_id, context_id, since: int) -> AsyncIterator[Change]:
+        row = Ciphertexts(1, (5).to_bytes(5, "little"))
+        none = np.empty(0, np.int64)
+        if since == 0:
+            yield Change(1, none, [1], [row], b"one")
+            return
+        yield Change(3, none, [2], [row], b"three")
+        if self.whole:
+            self.whole = False
+            raise UnavailableError("database: locked")
+        yield Change(3, none, [3], [row], b"three")
+
+
+async def test_no_search_sees_a_change_half_applied() -> None:
+    """Also one that would have been content with the state before."""
+    cache = IndexCache(BreaksOffLater(), 1 << 20)
+    context = PublicContext(1_000_003, 1)
+
+    async def search(sequence: int) -> tuple[list[int], bytes | None]:
+        state = await cache.snapshot("org", "kb", "context", context, sequence)
+        return state.rows.ids.tolist(), state.manifest
+
+    assert await search(1) == ([1], b"one")
+    with pytest.raises(UnavailableError):
+        await search(3)
+    assert await search(1) == ([1, 2, 3], b"three")

@@ -41,6 +41,10 @@ def requests_for(org, client, kb: str) -> list[tuple[str, str, dict[str, Any], A
         ("POST", path(wire.CHUNKS_META_PAGE), {}, {**where, "limit": 2, "offset": 0, "sort_by": "tag1"}),
         ("DELETE", path(wire.CHUNKS_BY_META), {}, {**where, "dry_run": True}),
         ("PATCH", path(wire.CHUNKS_BY_META), {}, {**where, "patch": {"tag3": "x"}, "dry_run": False}),
+        ("GET", path(wire.CHANGES), {"kb_id": kb, "since": 1, "after": 2, "began": 3, "limit": 2}, None),
+        ("POST", path(wire.MANIFESTS), {}, {**common, "chunk_ids": [1, 2]}),
+        ("POST", path(wire.MANIFESTS), {}, {**common, "keys": ["k"], "all": False}),
+        ("PUT", path(wire.MANIFESTS), {}, {**common, "expected": "none", "manifest": "c2VhbGVk"}),
         ("POST", path(wire.CONTEXTS), {}, {"data": client.data, "context_id": "c"}),
         ("POST", wire.KBS, {}, {"name": "n", "description": "d"}),
         ("PUT", wire.path(wire.KEY_PERMISSION, key_hash="0" * 64, kb_id=kb), {}, {"permission": 1}),
@@ -105,7 +109,9 @@ def test_malformed_requests(serve_with, client, caplog: pytest.LogCaptureFixture
                 {name: str(chance.choice([value, *JUNK])) for name, value in query.items()}
             )
         if chance.random() < 0.1:
-            headers[chance.choice([*keys, "accept", "idempotency-key"])] = "x" * chance.randrange(300)
+            headers[chance.choice([*keys, "accept", "idempotency-key", wire.MANIFEST_HEADER])] = (
+                "x" * chance.randrange(300)
+            )
         if chance.random() < 0.1:
             at = chance.randrange(1, len(path))
             target = path[:at] + quote(chr(chance.randrange(0x110000)), errors="replace") + path[at:]
