@@ -42,12 +42,14 @@ help:
 demo: build
 	$(BIN)/xtrace demo $(ARGS)
 
+# A process for each CPU. The tests of a file stay together, in their order; ARGS=-n0 runs all in one process.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: build
 	@$(NEED)
 	$(CMAKE) --preset dev
 	$(CMAKE) --build --preset dev
 	ctest --preset dev --parallel 2 | tee build/ctest.log
-	$(BIN)/python -m pytest $(ARGS) | tee build/pytest.log
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS) | tee build/pytest.log
 	@echo '--- ctest'; grep -E 'tests passed|Total Test time' build/ctest.log
 	@echo '--- pytest'; tail -n 1 build/pytest.log
 

@@ -28,8 +28,11 @@ class Server:
     """A server process, always on the same port."""
 
     def __init__(self, folder: Path, url: str | None, environment: dict[str, str] | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        # Bound, not listened to, so that nobody else is given the port while the server is dead.
+        self._port_holder = socket.socket()
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port_holder.bind(("127.0.0.1", 0))
+        self.port = self._port_holder.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = Settings(data=folder, database_url=url)
         self._environment = {**os.environ, **KEYS, **(environment or {})}
@@ -66,6 +69,7 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+        self._port_holder.close()
 
     def client(self, admin: bool = False) -> httpx.Client:
         headers = (
@@ -73,7 +77,7 @@ class Server:
             if admin
             else {wire.API_KEY_HEADER: API_KEY}
         )
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False)
 
     def new_kb(self) -> str:
         with self.client(admin=True) as admin:

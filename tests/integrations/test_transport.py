@@ -214,12 +214,12 @@ async def test_silent_server(recorder, connect):
 
 
 async def test_closed_port(connect):
-    with socket.socket() as unused:
+    with socket.socket() as unused:  # bound, so that nobody else is given the port
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    client = connect(f"http://127.0.0.1:{port}", retries=1)
-    with pytest.raises(ServerUnreachableError, match="is the server running") as caught:
-        await client.list_exec_contexts()
+        client = connect(f"http://127.0.0.1:{port}", retries=1)
+        with pytest.raises(ServerUnreachableError, match="is the server running") as caught:
+            await client.list_exec_contexts()
     assert isinstance(caught.value, aiohttp.ClientConnectorError)
     assert caught.value.port == port
 

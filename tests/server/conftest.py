@@ -101,7 +101,7 @@ class Live:
         self.app = app
 
     def client(self, headers: dict[str, str]) -> httpx.Client:
-        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        client = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False)
         self._clients.append(client)
         return client
 

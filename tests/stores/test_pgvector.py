@@ -145,25 +145,27 @@ async def test_wrong_options_are_refused_before_any_connection(options, message)
         await PgVectorStore.connect("postgresql://localhost:1/none", **{"dimensions": 4, **options})
 
 
-def closed_port():
+@pytest.fixture
+def closed():
+    """A socket with a port where nobody listens, and which nobody else is given."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        yield one
 
 
-async def test_connecting_is_tried_again_and_given_up(caplog):
+async def test_connecting_is_tried_again_and_given_up(closed, caplog):
     caplog.set_level(logging.WARNING, "xtrace.stores")
-    dsn = f"postgresql://user:canary@127.0.0.1:{closed_port()}/none"
+    dsn = f"postgresql://user:canary@127.0.0.1:{closed.getsockname()[1]}/none"
     with pytest.raises(OSError, match=r"Connect call failed|refused"):
         await PgVectorStore.connect(dsn, 4, startup_retries=3, startup_backoff_seconds=0.001)
     assert [record.args[1] for record in caplog.records] == [1, 2, 3]
     assert "canary" not in caplog.text
 
 
-async def test_a_database_that_comes_up_late_is_waited_for(postgres_dsn, table):
+async def test_a_database_that_comes_up_late_is_waited_for(closed, postgres_dsn, table):
     """Connections are refused at first, then passed on to the real database."""
     path = postgres_dsn.split("host=")[1].split("&")[0] + "/.s.PGSQL.5432"
-    port = closed_port()
+    port = closed.getsockname()[1]
 
     async def forward(reader, writer):
         there, back = await asyncio.open_unix_connection(path)
@@ -177,7 +179,7 @@ async def test_a_database_that_comes_up_late_is_waited_for(postgres_dsn, table):
 
     async def later():
         await asyncio.sleep(0.1)
-        return await asyncio.start_server(forward, "127.0.0.1", port)
+        return await asyncio.start_server(forward, sock=closed)
 
     starting = asyncio.create_task(later())
     dsn = f"postgresql://postgres@127.0.0.1:{port}/postgres"
