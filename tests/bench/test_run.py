@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xtrace_sdk import _core
+from xtrace_sdk.bench.report import report, summary
 from xtrace_sdk.bench.results import Results, Row
 
 
@@ -33,7 +34,12 @@ def test_own_vectors_as_json(tmp_path):
     assert measured == {
         *("client", "keys", "tables", "encrypt", "product"),
         *("decode", "decode_vartime", "search", "search_vartime"),
+        *("encrypt_authenticated", "decode_authenticated", "search_authenticated"),
     }
+    paired = [row for row in run["rows"] if row["work"].endswith("_authenticated")]
+    assert all(len(row["over_plain"]) == len(row["samples"]) > 0 for row in paired)
+    assert all(ratio > 0 for row in paired for ratio in row["over_plain"])
+    assert run["row_bytes"] == {"ciphertext": 512, "record": 29}
     assert all(sample > 0 for row in run["rows"] for sample in row["samples"])
     assert run["checks"]["distances equal to NumPy's"] > 0
     assert run["variants"] == []
@@ -98,6 +104,20 @@ def test_arithmetic_on_rows():
     assert run.efficiency(one) is None
     assert run.cycles(one) == pytest.approx(16_000)
     assert run.cycles(four) is None
+
+
+def test_the_cost_of_authentication_is_the_median_of_pairs():
+    name = "xtrace-sdk-native (ifma)"
+    authenticated = row(name, "1", 9e-6, "encrypt_authenticated")
+    authenticated.over_plain = [1.5, 1.02, 1.01]
+    run = results([row(name, "1", 10e-6, "encrypt"), authenticated, row("gmpy2", "1", 27e-6, "encrypt")])
+    run.implementations = {name: {"versions": {}, "note": ""}, "gmpy2": {"versions": {}, "note": ""}}
+    run.machine |= {"cpu": "a", "cpu_family_model": "1/2/3", "memory_gib": 8, "system": "b", "python": "3"}
+    run.row_bytes = {"ciphertext": 512, "record": 29}
+    assert run.ratio(authenticated, "gmpy2") == pytest.approx(3)
+    assert "| encrypt, authenticated | 9.00 µs (+2.0 %) |" in report(run)
+    assert "29 bytes beside its ciphertext of 512 (5.7%)" in report(run)
+    assert "| encrypt, authenticated (more than plain) | 9.00 µs (+2.0 %) |" in summary(run)
 
 
 def test_efficiency_compares_measured_with_measured_only():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from . import machine
 from .peers import PEERS, PeerError
 from .process import Process, start_native, start_peer
-from .results import NATIVE, VARTIME, Results, Row, is_search
+from .results import AUTHENTICATED, NATIVE, VARTIME, Results, Row, is_search
 
 Answer = dict[str, Any]
 NEAREST = 3
@@ -177,6 +177,50 @@ class Suite:
                 "search" + VARTIME, min(8192, max(self._mode.search_sizes)), threads, natives, decoding, {}
             )
 
+        if threads == "1":
+            with self._part("authenticated beside plain"):
+                self._authenticated(natives)
+
+    def _authenticated(self, processes: list[Process]) -> None:
+        """Time both encodings in pairs, so short that what disturbs one disturbs the other, on one thread."""
+        self.results.row_bytes = processes[0].ask("row", authenticated=True)
+        size = min(8192, max(self._mode.search_sizes))
+        for process in processes:
+            for work in ("encrypt", "decode", "search"):
+                items = size if work == "search" else self._items(process, work, self._mode.turn / 4)
+                pairs = self._mode.turns if work == "search" else 2 * self._mode.turns
+                taken: dict[bool, list[Answer]] = {False: [], True: []}
+                for authenticated in (False, True):
+                    # An answer may hold no record twice, so there must be as many as are decoded.
+                    process.ask("encrypt", count=max(items, self._mode.checked), authenticated=authenticated)
+                    self._work(process, "product", items, authenticated=authenticated)
+                    self._work(process, work, items, authenticated=authenticated)  # a warm-up
+                for pair in range(pairs):
+                    if work == "search" and _seconds(taken[True]) > self._mode.budget / 4:
+                        break
+                    for authenticated in (pair % 2 == 0, pair % 2 == 1):
+                        answer = self._work(process, work, items, authenticated=authenticated)
+                        taken[authenticated].append(answer)
+                ratios = [b["cpu"] / a["cpu"] for a, b in zip(taken[False], taken[True], strict=True)]
+                measured = items if work == "search" else 0
+                self._record(work + AUTHENTICATED, process, "1", items, taken[True], measured, ratios)
+
+    def _items(self, process: Process, work: str, seconds: float) -> int:
+        """As many items of a batch work, plain, as take so long, in eights."""
+        per_item = float(self._work(process, work, 8)["wall"]) / 8
+        return min(8192, 8 * max(1, round(seconds / per_item / 8)))
+
+    def _work(self, process: Process, work: str, items: int, *, authenticated: bool = False) -> Answer:
+        asked: dict[str, Any] = {"count": items, "authenticated": authenticated}
+        if work == "decode":
+            asked |= {"vartime": False}
+        if work == "search":
+            asked |= {"vartime": False, "k": NEAREST}
+        answer = process.ask(work, **asked)
+        if work in ("decode", "search"):
+            self._check(process, answer)
+        return answer
+
     def _build(self, work: str, threads: str, processes: list[Process]) -> None:
         taken: dict[str, list[Answer]] = {process.name: [] for process in processes}
         for _ in range(self._mode.turns):
@@ -258,7 +302,14 @@ class Suite:
         return answer
 
     def _record(
-        self, work: str, process: Process, threads: str, items: int, taken: list[Answer], measured: int = 0
+        self,
+        work: str,
+        process: Process,
+        threads: str,
+        items: int,
+        taken: list[Answer],
+        measured: int = 0,
+        over_plain: Sequence[float] = (),
     ) -> float:
         """Append a row; returns its median seconds per item (of a search: per search)."""
         clock = "cpu" if threads == "1" else "wall"
@@ -274,10 +325,11 @@ class Suite:
             wall_over_cpu=statistics.median(answer["wall"] / answer["cpu"] for answer in taken),
             projected_from=measured if measured != items and is_search(work) else None,
             stages=middle.get("stages", {}),
+            over_plain=list(over_plain),
         )
         self.results.rows.append(row)
         what = f"{work} {items}" if is_search(work) else work
-        self._say(f"  {what:15} {process.name:32} {row.median * 1e6:14,.2f} µs")
+        self._say(f"  {what:21} {process.name:32} {row.median * 1e6:14,.2f} µs")
         return row.median
 
     # -- the checks -----------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .results import BASELINE, NATIVE, VARTIME, Results, Row, is_search, quiet
+import statistics
+
+from .results import AUTHENTICATED, BASELINE, NATIVE, VARTIME, Results, Row, is_search, plain_work, quiet
 from .rooflines import share
 
 TITLES = {
@@ -18,7 +20,7 @@ TITLES = {
 
 def report(results: Results) -> str:
     """Everything a reader needs to judge the figures, as Markdown."""
-    parts = [_heading(results), *_figures(results)]
+    parts = [_heading(results), *_figures(results), _authenticated(results)]
     parts += [_efficiency(results), _speedups(results), _cycles(results), _index(results)]
     for variant in results.variants:
         parts += [f"### {_parameters(variant)}\n", *_figures(variant, level="####")]
@@ -89,6 +91,9 @@ def _details(results: Results, natives: list[str]) -> list[list[str]]:
             of = f" ({reached:.0%} of the roofline)" if reached else ""
             cells.append("–" if cycles is None else f"{cycles:,.0f}{of}")
         lines.append([f"{work}: cycles", *cells])
+    lines += [
+        [f"{title} (more than plain)", *cells] for title, *cells in _authenticated_lines(results, natives)
+    ]
     threads = results.machine["cpus"]
     for work, items in [("encrypt", 0), ("product", 0), ("decode", 0)] + [
         (work, size) for size in results.search_sizes() for work in ("search", "search" + VARTIME)
@@ -121,7 +126,8 @@ def _short(row: Row | None) -> str:
 
 
 def _search_title(work: str, size: int) -> str:
-    return f"search {size:,} vectors" + (", variable time" if work.endswith(VARTIME) else "")
+    kind = ", variable time" if work.endswith(VARTIME) else ""
+    return f"search {size:,} vectors{kind}{', authenticated' if work.endswith(AUTHENTICATED) else ''}"
 
 
 def _parameters(results: Results) -> str:
@@ -200,7 +206,7 @@ def _speedups(results: Results) -> str:
         for row in results.rows:
             if row.implementation != natives[0] or row.threads != threads:
                 continue
-            for baseline in dict.fromkeys((BASELINE[row.work.removesuffix(VARTIME)], "gmpy2")):
+            for baseline in dict.fromkeys((BASELINE[plain_work(row.work)], "gmpy2")):
                 ours = (results.find(row.work, name, threads, row.key[3]) for name in natives)
                 ratios = [results.ratio(one, baseline) if one else None for one in ours]
                 if any(ratios):
@@ -210,6 +216,37 @@ def _speedups(results: Results) -> str:
     if not lines:
         return ""
     return "### Times faster than\n\n" + _table(["work", "threads", "than", *natives], lines)
+
+
+def _authenticated(results: Results) -> str:
+    """The authenticated encoding beside the plain one, by work and kernel."""
+    natives = results.natives()
+    lines = _authenticated_lines(results, natives)
+    if not lines:
+        return ""
+    pairs = min(len(row.over_plain) for row in results.rows if row.over_plain)
+    sizes = results.row_bytes
+    text = (
+        "The time it takes, and in brackets how much more than the plain encoding: medians of "
+        f"{pairs} or more pairs, one right after the other, on one thread. Products are the same work. A "
+        f"stored vector takes {sizes['record']} bytes beside its ciphertext of {sizes['ciphertext']} "
+        f"({sizes['record'] / sizes['ciphertext']:.1%}).\n\n"
+    )
+    return "### Authenticated beside plain\n\n" + text + _table(["work", *natives], lines)
+
+
+def _authenticated_lines(results: Results, natives: list[str]) -> list[list[str]]:
+    lines = []
+    for key in dict.fromkeys((row.work, row.key[3]) for row in results.rows if row.over_plain):
+        rows = [results.find(key[0], name, "1", key[1]) for name in natives]
+        title = _search_title(*key) if key[1] else f"{plain_work(key[0])}, authenticated"
+        lines.append([title, *map(_with_cost, rows)])
+    return lines
+
+
+def _with_cost(row: Row | None) -> str:
+    more = "" if row is None else f" ({100 * (statistics.median(row.over_plain) - 1):+.1f} %)"
+    return _short(row) + more
 
 
 def _efficiency(results: Results) -> str:

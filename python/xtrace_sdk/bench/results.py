@@ -6,7 +6,7 @@
      "parameters": {"key_len", "alpha_len", "dimensions", "bits"},
      "machine": {...}, "speed": {"ghz", ...},
      "implementations": {name: {"versions", "note", "kernel"?, "threads"?}},
-     "rows": [Row, ...], "index": {...}, "checks": {...}, "took": {part: seconds},
+     "rows": [Row, ...], "index": {...}, "row_bytes": {...}, "checks": {...}, "took": {part: seconds},
      "variants": [the same again for other parameters, ...]}
 
 Seconds are per item: per vector or ciphertext, per built client, per whole search.
@@ -26,13 +26,20 @@ NATIVE = "xtrace-sdk-native"
 WORKS = ("client", "keys", "tables", "encrypt", "product", "decode", "search")
 #: Decoding by a schedule that depends on the key, for machines of one's own; ours alone.
 VARTIME = "_vartime"
+#: A work in the authenticated encoding, measured in pairs with the plain one; ours alone.
+AUTHENTICATED = "_authenticated"
 #: The implementation that each work is compared with.
 BASELINE = dict.fromkeys(WORKS, "xtrace-ai-sdk") | {"product": "gmpy2"}
 
 
+def plain_work(work: str) -> str:
+    """The work that everybody does: without what is ours alone."""
+    return work.removesuffix(VARTIME).removesuffix(AUTHENTICATED)
+
+
 def is_search(work: str) -> bool:
     """Whether the figures of a work are those of whole searches."""
-    return work.removesuffix(VARTIME) == "search"
+    return plain_work(work) == "search"
 
 
 @dataclass
@@ -51,6 +58,9 @@ class Row:
     wall_over_cpu: float
     projected_from: int | None = None  # a search measured on fewer vectors and scaled up
     stages: dict[str, float] = field(default_factory=dict)  # seconds of the median search
+    over_plain: list[float] = field(
+        default_factory=list
+    )  # authenticated: times the plain one just before or after
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -72,6 +82,7 @@ class Results:
     implementations: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     index: dict[str, Any] = field(default_factory=dict)
+    row_bytes: dict[str, int] = field(default_factory=dict)  # of a stored vector: "ciphertext", "record"
     checks: dict[str, int] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
     variants: list[Results] = field(default_factory=list)
@@ -90,7 +101,7 @@ class Results:
 
     def ratio(self, row: Row, baseline: str) -> float | None:
         """How many times faster `row` is than the same work of `baseline` in the same run."""
-        other = self.find(row.work.removesuffix(VARTIME), baseline, row.threads, row.key[3])
+        other = self.find(plain_work(row.work), baseline, row.threads, row.key[3])
         return other.median / row.median if other is not None else None
 
     def efficiency(self, row: Row) -> float | None:

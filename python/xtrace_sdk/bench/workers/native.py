@@ -15,6 +15,7 @@ from xtrace_sdk import _core
 from xtrace_sdk.server.search import CiphertextIndex
 from xtrace_sdk.x_vec.crypto.paillier_lookup_client import PaillierLookupClient
 
+from .authenticated import Authenticated
 from .worker import Bits, Stages, Worker, serve, timed
 
 
@@ -86,6 +87,19 @@ class Native(Worker):
         found = self._client.decode_from_array(rows, vartime=vartime)
         clock.mark("decode")
         return found.astype(np.int64)
+
+    def authenticated(self) -> Worker:
+        return Authenticated(self)
+
+    @property
+    def client(self) -> PaillierLookupClient:
+        """With keys and tables, once "client" was built."""
+        return self._client
+
+    @property
+    def n_squared(self) -> int:
+        """Of the client's key."""
+        return self._n_squared
 
     def more(self, request: dict[str, Any]) -> dict[str, Any]:
         """ "export": write rows, query and products for another implementation to check.

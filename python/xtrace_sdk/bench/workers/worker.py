@@ -70,6 +70,14 @@ class Worker(ABC):
         """`decode` by a schedule that depends on the key, for implementations that offer both."""
         raise NotImplementedError
 
+    def query(self, inputs: Any) -> Any:
+        """What `products` takes for a query, from one vector's input."""
+        return self.encrypt(inputs)
+
+    def authenticated(self) -> Worker:
+        """The same works in an authenticated encoding under the same keys, where there is one."""
+        raise NotImplementedError
+
     def index(self, batch: Any) -> Any:
         """What a server holds of `batch` between searches."""
         return batch
@@ -132,11 +140,12 @@ def nearest(distances: NDArray[np.int64], k: int) -> list[int]:
 
 
 class Loop:
-    """Answers requests until stdin ends."""
+    """Answers requests until stdin ends; those with "authenticated" by a loop with batches of its own."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, bits: Bits | None = None) -> None:
         self._worker = worker
-        self._bits: Bits = np.zeros((0, 0), dtype=np.uint8)
+        self._authenticated: Loop | None = None
+        self._bits: Bits = np.zeros((0, 0), dtype=np.uint8) if bits is None else bits
         self._query: Any = None
         self._ciphertexts: Any = None
         self._distinct = 0
@@ -145,6 +154,10 @@ class Loop:
         self._index_of = (0, 0)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.pop("authenticated", False):
+            if self._authenticated is None:
+                self._authenticated = Loop(self._worker.authenticated(), self._bits)
+            return self._authenticated.answer(request)
         handler: Callable[[dict[str, Any]], dict[str, Any]] | None = getattr(
             self, f"_on_{request['op']}", None
         )
@@ -165,7 +178,7 @@ class Loop:
         inputs = self._worker.encode(self._rows(count))
         self._ciphertexts, times = timed(lambda: self._worker.encrypt(inputs))
         self._distinct = count
-        self._query = self._worker.encrypt(self._worker.encode(self._rows(1)))
+        self._query = self._worker.query(self._worker.encode(self._rows(1)))
         return times
 
     def _on_product(self, request: dict[str, Any]) -> dict[str, Any]:
