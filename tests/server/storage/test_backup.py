@@ -2,10 +2,12 @@
 
 import asyncio
 import gzip
+import hashlib
 import io
 import json
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -181,3 +183,20 @@ def test_the_commands(tmp_path: Path, filled, all_of, client) -> None:
         done = run(app, arguments)
         assert done.exit_code == 2 and "no database" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+async def test_a_backup_from_before_manifests_is_read(tmp_path: Path, source, all_of) -> None:
+    await backup(source, tmp_path / "new")
+    header, *records, _ = msgpack.Unpacker(io.BytesIO(gzip.decompress((tmp_path / "new").read_bytes())))
+    old = [["xtrace backup", 1, header[2]], *(one for one in records if one[0] != "manifests")]
+    data = b"".join(map(msgpack.packb, old))
+    end = ["end", sum(len(rows) for _, rows in old[1:]), hashlib.sha256(data).digest()]
+    (tmp_path / "old").write_bytes(gzip.compress(data + msgpack.packb(end)))
+    target = SqliteStore(tmp_path / "target")
+    assert await restore(target, tmp_path / "old") == end[1]
+    expected = await all_of(source)
+    kept = [name for name, found in expected.items() if name[0] == "manifest" and found[0].sealed]
+    assert len(kept) == 1
+    expected[kept[0]] = [replace(one, sealed=None) for one in expected[kept[0]]]
+    assert await all_of(target) == expected
+    await target.close()
