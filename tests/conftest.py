@@ -36,6 +36,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"xtrace_sdk: {xtrace_sdk.__version__}, kernel {_core.kernel()}, threads {_core.max_threads()}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the tests' devices remember of manifests, and nothing of whoever runs them."""
+    folder = tmp_path_factory.mktemp("state")
+    os.environ["XTRACE_STATE_DIR"] = str(folder)
+    yield folder
+    del os.environ["XTRACE_STATE_DIR"]
+
+
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """A PostgreSQL of its own on a socket, stopped with the session."""

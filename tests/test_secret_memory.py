@@ -43,6 +43,7 @@ import gc, sys
 import numpy as np
 from xtrace_sdk import _core
 from xtrace_sdk.x_vec.crypto.authenticated import write_records
+from xtrace_sdk.x_vec.crypto.manifest import EMPTY, ManifestKeys
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 context = ExecutionContext.create("correct horse", embedding_length=64)
 bits = np.random.default_rng(0).integers(0, 2, (40, 64), dtype=np.uint8)
@@ -55,6 +56,8 @@ def work(context, stored):
     record = write_records(nonces, context.epoch, "")[0]
     assert context.records.open(context.records.seal("text", record), record) == "text"
     context.aes.decrypt(context.aes.encrypt("text"))
+    manifests = ManifestKeys(context.subkey, context.id)
+    manifests.open(manifests.seal(manifests.changed(EMPTY, [record], []), "kb"), "kb")
     machine = context.writer("machine", "another passphrase")
     rows, nonces = machine.homomorphic.encrypt_records(bits)
     record = write_records(nonces, machine.epoch, "machine")[0]

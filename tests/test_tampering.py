@@ -46,22 +46,24 @@ ORG_ID, API_KEY, ADMIN_KEY = "orgForTests1", "api-key-of-the-tests", "admin-key-
 ATTEMPTS = int(os.environ.get("TAMPERING_ATTEMPTS", "12"))  # the long run: 1000, by the command above
 CHUNKS = 8
 UPDATED = 3  # the chunk that has an old version
+PASSED_ON = (wire.MANIFEST_HEADER, wire.MANIFEST_TAG_HEADER)
 
 
 class Answer:
-    """One answer that the proxy may change: products as integers, and records, by row."""
+    """One answer that the proxy may change: products as integers and records, by row, and the manifest."""
 
-    def __init__(self, proxy: Proxy, found: wire.Distances, query: list[int]) -> None:
+    def __init__(self, proxy: Proxy, found: wire.Distances, query: list[int], manifest: str | None) -> None:
         self.proxy = proxy
         self.ids = [int(one) for one in found.ids]
         self.width = found.products.shape[2]
         self.rows = [[_integer(one) for one in row] for row in found.products]
         self.records = found.records.copy()
         self.query = query
+        self.manifest = manifest
 
     def packed(self) -> bytes:
         data = b"".join(one.to_bytes(self.width, "little") for row in self.rows for one in row)
-        rows = np.frombuffer(data, np.uint8).reshape(len(self.rows), -1, self.width)
+        rows = np.frombuffer(data, np.uint8).reshape(len(self.rows), self.proxy.chunks, self.width)
         ids = np.array(self.ids, np.int64)
         return b"".join(wire.pack_columns(ids, rows.shape[1], self.width, [rows], self.records))
 
@@ -103,28 +105,32 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
-        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        headers = request.headers.copy()  # those for manifests may come several times
+        del headers["Host"]
         assert self._session is not None
         async with self._session.request(
             request.method, self.target + request.raw_path, headers=headers, data=body
         ) as answer:
             content, kind = await answer.read(), answer.content_type
+            kept = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
         if "/compute_hamming/" in request.path:
             query = wire.decode_rows([json.loads(body)["query"]], chunks=self.chunks, width=self.width)[0]
             found = wire.unpack_distances(content, kind, chunks=self.chunks, width=self.width)
-            seen = Answer(self, found, [_integer(one) for one in query])
+            seen = Answer(self, found, [_integer(one) for one in query], kept.pop(wire.MANIFEST_HEADER, None))
             if not self.earlier:
                 self.earlier = dict(zip(seen.ids, [list(row) for row in seen.rows], strict=True))
             if self.lie is not None:
                 self.lie(seen)
                 content, kind = seen.packed(), wire.COLUMNS
+            if seen.manifest is not None:
+                kept[wire.MANIFEST_HEADER] = seen.manifest
         elif request.method == "GET" and re.match(r"/v1/chunk/", request.path):
             self.fetches += 1
             if self.change_chunks is not None:
                 chunks = json.loads(content)
                 self.change_chunks(chunks)
                 content = json.dumps(chunks).encode()
-        return web.Response(body=content, status=answer.status, headers={"Content-Type": kind})
+        return web.Response(body=content, status=answer.status, headers={"Content-Type": kind} | kept)
 
     # What a server can make by itself
 
@@ -260,6 +266,7 @@ class Trial:
     ) -> None:
         self.context, self.proxy, self.honest, self.client = context, proxy, honest, client
         self.kb_id, self.bits = kb_id, bits
+        self.ids = list(range(1, len(bits) + 1))
         self.retriever = Retriever(context, client)
 
     def query(self) -> NDArray[np.uint8]:
@@ -276,7 +283,7 @@ class Trial:
 
     def expected(self, query: NDArray[np.uint8]) -> list[tuple[int, int]]:
         distances = (self.bits ^ query).sum(axis=1).tolist()
-        return sorted((int(distance), number + 1) for number, distance in enumerate(distances))
+        return sorted((int(distance), one) for one, distance in zip(self.ids, distances, strict=True))
 
     async def attempt(self, lie: Callable[[Answer], None]) -> str:
         """One search through a lie: what became of it."""

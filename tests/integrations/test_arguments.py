@@ -20,6 +20,7 @@ GOOD = {
     "chunk_updates": [{"chunk_content": b"QQ==", "chunk_id": 1}], "chunk_patches": [{"chunk_id": 1}],
     "patch": {"tag1": "b"},
     "exec_context_dict": {"pk": "x"}, "data": {"pk": "", "type": "", "config": ""}, "limit": 5, "offset": 0,
+    "expected": "none", "sealed": b"x", "keys": ["k"],
 }  # fmt: skip
 CALLS = [
     (name, parameter)

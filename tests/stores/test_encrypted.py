@@ -159,12 +159,15 @@ class Liar(XTraceIntegration):
             chunks[0]["chunk_content"] = chunks[0]["chunk_content"][:-8]
         return chunks
 
-    async def compute_hamming_distances_blocks(self, query, context_id, kb_id, meta_filter=None, *rest):
+    async def compute_hamming_distances_blocks(
+        self, query, context_id, kb_id, meta_filter=None, *rest, **more
+    ):
         if self.lie == "ignored filter":
             meta_filter = None
-        found, rows, records = await self.compute_hamming_distances_with_records(
-            query, context_id, kb_id, meta_filter, *rest
+        blocks = super().compute_hamming_distances_blocks(
+            query, context_id, kb_id, meta_filter, *rest, **more
         )
+        ((found, rows, records),) = [block async for block in blocks]
         if self.lie == "renumbered rows":
             found = found[::-1].copy()
         elif self.lie == "one row for all":

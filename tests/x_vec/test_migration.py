@@ -8,8 +8,10 @@ from xtrace_sdk.errors import (
     InputError,
     IntegrityError,
 )
+from xtrace_sdk.integrations.errors import ConflictError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.manifest_care import ManifestCare
 from xtrace_sdk.x_vec.migration import MigratingRetriever, migrate
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -174,11 +176,12 @@ async def test_a_row_that_holds_no_vector_is_named(old, new, integration, full):
         await migrate(old, new, integration, full)
 
 
-async def sealed_and_full(context, bits, integration, kb_id):
-    """Half of the chunks by the owner, half by a writer."""
+async def sealed_and_full(context, bits, integration, kb_id, *, writer=True):
+    """Half of the chunks by the owner, half by a writer if there is one: then nobody keeps a manifest."""
     half = COUNT // 2
-    for who, part in ((context, range(half)), (context.writer("scanner"), range(half, COUNT))):
-        loader = DataLoader(who, integration)
+    second = context.writer("scanner") if writer else context
+    for who, part in ((context, range(half)), (second, range(half, COUNT))):
+        loader = DataLoader(who, integration, manifest=not writer)
         chunks = [{"chunk_content": f"text {number} ü", "name": f"name {number}"} for number in part]
         index, db = await loader.load_data_from_memory(chunks, bits[part], disable_progress=True)
         await loader.dump_db(db, index, kb_id)
@@ -199,22 +202,65 @@ async def test_sealed_contexts_can_be_left(new, bits, integration, kb_id):
     assert await contents(new, integration, kb_id) == [f"text {number} ü" for number in range(COUNT)]
 
 
+async def complete(context, integration, kb_id):
+    found = await ManifestCare(context, integration, kb_id).examine()
+    assert found.complete and found.listed == found.rows
+    return found.rows
+
+
+async def test_the_manifests_of_both_halves_follow(bits, integration, kb_id):
+    old, new = make(encoding="authenticated"), make(encoding="authenticated")
+    await sealed_and_full(old, bits, integration, kb_id, writer=False)
+    with pytest.raises(InterruptedError):
+        await migrate(old, new, integration, kb_id, batch_size=5, progress=stop_at(10))
+    assert [await complete(one, integration, kb_id) for one in (old, new)] == [COUNT - 10, 10]
+    assert await found(MigratingRetriever(old, new, integration), bits, kb_id) == expected(bits)
+    update = {"chunk_content": f"text {COUNT - 1} ü", "chunk_id": COUNT}
+    with pytest.raises(ConflictError, match="keeps a manifest"):  # it takes a chunk from the old half
+        await DataLoader(new, integration).upsert_one(update, bits[COUNT - 1], kb_id)
+    await DataLoader(new, integration, leaving=old).upsert_one(update, bits[COUNT - 1], kb_id)
+    assert [await complete(one, integration, kb_id) for one in (old, new)] == [COUNT - 11, 11]
+    assert await migrate(old, new, integration, kb_id) == COUNT - 11
+    assert [await complete(one, integration, kb_id) for one in (old, new)] == [0, COUNT]
+    assert await found(Retriever(new, integration), bits, kb_id) == expected(bits)
+
+
+async def test_a_chunk_that_was_hidden_from_the_migration_is_missed(bits, integration, kb_id):
+    class Hiding(XTraceIntegration):
+        async def meta_search_paginated(self, *arguments, **more):
+            page = await super().meta_search_paginated(*arguments, **more)
+            return {**page, "results": [one for one in page["results"] if one["chunk_id"] != 7]}
+
+    old, new = make(encoding="authenticated"), make(encoding="authenticated")
+    await sealed_and_full(old, bits, integration, kb_id, writer=False)
+    client = Hiding(integration.org_id, integration.api_key, integration.admin_key, integration.api_url)
+    async with client:
+        with pytest.raises(IntegrityError, match="not complete"):
+            await migrate(old, new, client, kb_id)
+    assert await migrate(old, new, integration, kb_id) == 1
+
+
 async def test_epochs_can_be_left(bits, integration, kb_id):
     """How a writer is revoked: a new epoch, the data moved to it, the old one retired."""
     context = make(encoding="authenticated")
     await sealed_and_full(context, bits, integration, kb_id)
     revoked = context.writer("scanner")
     context.begin_epoch()
+    with pytest.raises(IntegrityError, match="no manifest"):
+        await migrate(context, context, integration, kb_id)
     with pytest.raises(InterruptedError):
-        await migrate(context, context, integration, kb_id, batch_size=5, progress=stop_at(10))
-    assert await found(Retriever(context, integration), bits, kb_id) == expected(bits)
-    assert await migrate(context, context, integration, kb_id) == COUNT - 10
-    assert await migrate(context, context, integration, kb_id) == 0
+        await migrate(
+            context, context, integration, kb_id, batch_size=5, progress=stop_at(10), manifest=False
+        )
+    retriever = Retriever(context, integration, manifest=False)
+    assert await found(retriever, bits, kb_id) == expected(bits)
+    assert await migrate(context, context, integration, kb_id, manifest=False) == COUNT - 10
+    assert await migrate(context, context, integration, kb_id, manifest=False) == 0
     context.retire_epoch(1)
-    assert await found(Retriever(context, integration), bits, kb_id) == expected(bits)
+    assert await found(retriever, bits, kb_id) == expected(bits)
     assert await contents(context, integration, kb_id) == [f"text {number} ü" for number in range(COUNT)]
     await DataLoader(revoked, integration).upsert_one({"chunk_content": "late"}, bits[0], kb_id)
-    ids = await Retriever(context, integration).nn_search_for_ids(bits[0], COUNT + 1, kb_id)
+    ids = await retriever.nn_search_for_ids(bits[0], COUNT + 1, kb_id)
     assert sorted(ids) == list(range(1, COUNT + 1))  # not what the revoked writer added
     with pytest.raises(IntegrityError):
         await Retriever(context, integration).retrieve_and_decrypt([COUNT + 1], kb_id)

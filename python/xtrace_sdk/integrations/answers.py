@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from multidict import CIMultiDict, CIMultiDictProxy
 from numpy.typing import NDArray
 
 from xtrace_sdk.integrations.errors import UnexpectedAnswerError
 
 # Parsed JSON takes up to 25 times the memory of its text.
 LONGEST_JSON: Final = 256 << 20
+
+
+def _no_headers() -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict())
+
 
 _NAMES: Final = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
 
@@ -32,6 +38,7 @@ class Answer:
     content_type: str
     body: bytes
     request_id: str | None
+    headers: CIMultiDictProxy[str] = field(default_factory=_no_headers)
 
     def unexpected(self, message: str) -> UnexpectedAnswerError:
         """The error for an answer that is not what the protocol says."""

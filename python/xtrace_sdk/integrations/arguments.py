@@ -39,9 +39,7 @@ def id_groups(chunk_ids: Sequence[int]) -> list[list[tuple[str, str]]]:
     """Chunk ids as query fields, in groups that fit into an address."""
     groups: list[list[tuple[str, str]]] = []
     room = 0
-    for position, chunk_id in enumerate(listed(chunk_ids, "chunk_ids")):
-        if not _is_integer(chunk_id):
-            raise InputError(f"chunk_ids[{position}]: expected an integer, got {chunk_id!r}")
+    for chunk_id in integers(chunk_ids, "chunk_ids"):
         text = str(chunk_id)
         size = len("&chunk_ids=") + len(text)
         if size > room:
@@ -50,6 +48,14 @@ def id_groups(chunk_ids: Sequence[int]) -> list[list[tuple[str, str]]]:
         groups[-1].append(("chunk_ids", text))
         room -= size
     return groups
+
+
+def integers(values: Sequence[int], name: str) -> list[int]:
+    """A list of integers, NumPy's among them."""
+    for position, value in enumerate(values := listed(values, name)):
+        if not _is_integer(value):
+            raise InputError(f"{name}[{position}]: expected an integer, got {value!r}")
+    return [int(value) for value in values]
 
 
 def projected(projection: Sequence[str] | None) -> list[str]:

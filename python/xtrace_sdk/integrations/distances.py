@@ -34,12 +34,14 @@ async def blocks(
     chunks: int,
     width: int,
     limits: Range,
+    manifests: list[str | None] | None = None,
 ) -> AsyncGenerator[wire.Distances]:
     """The answer of `request`, whose body comes through `arriving`, in blocks of rows.
 
     Columns come in blocks as they arrive, their ids ascending; any other form as one block at the end. When
     the connection breaks and the request is repeated, rows that were given out are not given out again. The
-    answer goes on arriving while a block is worked on. Raises UnexpectedAnswerError and what `request` does.
+    answer goes on arriving while a block is worked on. `manifests` takes the header of that name of every
+    answer that rows came from. Raises UnexpectedAnswerError and what `request` does.
     """
     task = asyncio.create_task(request())
     task.add_done_callback(lambda _: arriving.news.set())
@@ -57,6 +59,8 @@ async def blocks(
                 task.result()
             if arriving.head is not head:
                 head = arriving.head
+                if manifests is not None and head is not None:
+                    manifests.append(head.headers.get(wire.MANIFEST_HEADER))
                 reader = wire.ColumnsReader(chunks, width)
             if head is None or reader is None or wire.COLUMNS not in head.content_type:
                 continue

@@ -8,7 +8,8 @@
         ├── AuthenticationError              401        API key or admin key missing, unknown or revoked
         ├── PermissionDeniedError            403        the key lacks the right
         ├── NotFoundError                    404        no such knowledge base, context or chunk
-        ├── ConflictError                    409        the object exists and differs, or is bound elsewhere
+        ├── ConflictError                    409, 412   the object exists and differs, is bound elsewhere,
+        │                                               or was changed meanwhile
         ├── PayloadTooLargeError             413        the request is larger than the server takes
         ├── RateLimitError                   429        too many requests; `retry_after` seconds
         ├── ServerError                      5xx        the server failed
@@ -75,7 +76,7 @@ class NotFoundError(ResponseError):
 
 
 class ConflictError(ResponseError):
-    """The object exists with other contents, or the knowledge base is bound to another context."""
+    """The object exists with other contents, is bound to another context, or was changed meanwhile (412)."""
 
 
 class PayloadTooLargeError(ResponseError):
@@ -143,6 +144,7 @@ _BY_STATUS: dict[int, type[ResponseError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,
+    412: ConflictError,
     413: PayloadTooLargeError,
     422: BadRequestError,
     429: RateLimitError,

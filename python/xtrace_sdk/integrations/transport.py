@@ -263,7 +263,7 @@ class Transport:
 
 def _answer(method: str, url: str, response: aiohttp.ClientResponse, content: bytes) -> Answer:
     request_id = response.headers.get(wire.REQUEST_ID_HEADER)
-    return Answer(method, url, response.status, response.content_type, content, request_id)
+    return Answer(method, url, response.status, response.content_type, content, request_id, response.headers)
 
 
 def _checked(method: str, url: str, response: aiohttp.ClientResponse, content: bytes) -> Answer:

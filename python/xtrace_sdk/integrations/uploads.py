@@ -39,12 +39,16 @@ Index = ArrayIndex | NDArray[np.uint8] | Sequence[Sequence[int]]
 
 @dataclass
 class Batch:
-    """Chunks `start` to `stop` of an upload; `response` is the server's, None until it is stored."""
+    """Chunks `start` to `stop` of an upload; `response` is the server's, None until it is stored.
+
+    `manifests` are those that were sent along last, as they stand in the request's headers.
+    """
 
     start: int
     stop: int
     idempotency_key: str = field(default_factory=lambda: uuid4().hex)
     response: dict[str, Any] | None = None
+    manifests: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import aiohttp
 import numpy as np
+from multidict import CIMultiDict
 from numpy.typing import NDArray
 
 from xtrace_sdk import wire
@@ -26,6 +27,7 @@ from xtrace_sdk.addresses import base_url
 from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import InputError, KeyMismatchError
 from xtrace_sdk.integrations import distances
+from xtrace_sdk.integrations.admin import AdminCalls
 from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
 from xtrace_sdk.integrations.arguments import (
     Json,
@@ -45,8 +47,10 @@ from xtrace_sdk.integrations.errors import (
     NotFoundError,
     WrongTypeError,
 )
+from xtrace_sdk.integrations.manifests import ManifestCalls, kept, manifest_headers
 from xtrace_sdk.integrations.transport import Arriving, Traffic, Transport
 from xtrace_sdk.integrations.uploads import Batch, Index, UploadReport, batches, ciphertext_rows, in_order
+from xtrace_sdk.manifests import Change, Keeper
 
 API_URL: Final = "https://api.production.xtrace.ai"
 ADMIN_API_URL: Final = "https://api.xtrace.ai/api"
@@ -55,7 +59,7 @@ _CONCURRENT_REQUESTS: Final = 4
 _ACCEPT_DISTANCES: Final = f"{wire.COLUMNS}, {wire.MSGPACK};q=0.9, {wire.JSON};q=0.1"
 
 
-class XTraceIntegration:
+class XTraceIntegration(AdminCalls, ManifestCalls):
     """Asynchronous client of a zero-knowledge server; use it as an async context manager.
 
     `api_key` and `admin_key` default to ``XTRACE_API_KEY`` and ``XTRACE_ADMIN_KEY``; `admin_api_url` to
@@ -173,13 +177,15 @@ class XTraceIntegration:
         *,
         report: UploadReport | None = None,
         progress: Callable[[int, int], None] | None = None,
+        keeper: Keeper | None = None,
     ) -> list[Json]:
         """Upload encrypted chunks and vectors in batches -> the server's answers, one a batch.
 
         `index` is a list of lists of integers, or array-backed: ciphertexts uint8 (N, chunks, width). A batch
         has at most `batch_size` chunks and 8 MiB; `concurrent` sends a few at a time, and ids then follow the
         order of `db` within a batch only. `report` records what was stored: given again after a failure it
-        continues there. `progress(done, total)` counts chunks.
+        continues there. `progress(done, total)` counts chunks. A `keeper` sends manifests along, and batches
+        one after the other.
 
         Raises InputError when lengths differ, WrongTypeError when a ``chunk_content`` is not bytes.
         """
@@ -189,9 +195,9 @@ class XTraceIntegration:
 
         async def send(batch: Batch, chunks: list[Json]) -> Json:
             if batch.response is None:
-                batch.response = await self.insert_chunks(
-                    kb_id, chunks, context_id, idempotency_key=batch.idempotency_key
-                )
+                insert = partial(self._insert, kb_id, chunks, context_id, batch.idempotency_key)
+                answer = await kept(keeper, kb_id, Change.of(chunks), insert, batch)
+                batch.response = answer.inserted(len(chunks))
             if progress is not None:
                 progress(record.stored, len(db))
             return batch.response
@@ -204,7 +210,7 @@ class XTraceIntegration:
                 start += len(chunks)
 
         try:
-            return await in_order(jobs(), _CONCURRENT_REQUESTS if concurrent else 1)
+            return await in_order(jobs(), _CONCURRENT_REQUESTS if concurrent and keeper is None else 1)
         except Exception as error:
             error.add_note(f"{record.stored} of {len(db)} chunks were stored")
             raise
@@ -216,14 +222,29 @@ class XTraceIntegration:
 
         Repeated attempts carry the same idempotency key (by default a fresh one), so nothing is stored twice.
         """
+        answer = await self._insert(kb_id, chunks, context_id, idempotency_key or uuid4().hex)
+        return answer.inserted(len(chunks))
+
+    async def _insert(
+        self, kb_id: str, chunks: list[Json], context_id: str, key: str, manifests: Sequence[str] = ()
+    ) -> Answer:
         body = {"kb_id": kb_id, "chunks": chunks, "context_id": context_id}
-        headers = {wire.IDEMPOTENCY_KEY_HEADER: idempotency_key or uuid4().hex}
-        return (await self._data("POST", wire.CHUNKS, body, headers=headers)).inserted(len(chunks))
+        headers = manifest_headers(manifests)
+        headers[wire.IDEMPOTENCY_KEY_HEADER] = key
+        return await self._data("POST", wire.CHUNKS, body, headers=headers)
 
     async def update_chunks(
-        self, index_updates: Index, chunk_updates: Sequence[Mapping[str, Any]], context_id: str, kb_id: str
+        self,
+        index_updates: Index,
+        chunk_updates: Sequence[Mapping[str, Any]],
+        context_id: str,
+        kb_id: str,
+        *,
+        keeper: Keeper | None = None,
     ) -> list[Json]:
         """Replace chunks and their vectors; each chunk has its ``chunk_id`` -> the answers, one a batch.
+
+        A `keeper` sends manifests along.
 
         Raises MissingFieldError when a chunk has none.
         """
@@ -233,24 +254,39 @@ class XTraceIntegration:
         updated = 0
         try:
             for chunks in batches(chunk_updates, rows, update=True, max_count=self.batch_size):
-                body = {"kb_id": kb_id, "chunk_updates": chunks, "context_id": context_id}
-                answers.append((await self._data("PUT", wire.CHUNKS, body)).object())
+                update = partial(self._update, kb_id, chunks, context_id)
+                answers.append((await kept(keeper, kb_id, Change.of(chunks), update)).object())
                 updated += len(chunks)
         except Exception as error:
             error.add_note(f"{updated} of {len(chunk_updates)} chunks were updated")
             raise
         return answers
 
-    async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> Json:
-        """Delete chunks by id; absent ids are ignored. Has ``deleted_count``."""
+    async def _update(
+        self, kb_id: str, chunks: list[Json], context_id: str, manifests: Sequence[str] = ()
+    ) -> Answer:
+        body = {"kb_id": kb_id, "chunk_updates": chunks, "context_id": context_id}
+        return await self._data("PUT", wire.CHUNKS, body, headers=manifest_headers(manifests))
+
+    async def delete_chunks(
+        self, chunk_ids: Sequence[int], kb_id: str, *, keeper: Keeper | None = None
+    ) -> Json:
+        """Delete chunks by id; absent ids are ignored. Has ``deleted_count``.
+
+        A `keeper` sends manifests along.
+        """
         answer: Json = {}
         deleted = 0
         for ids in id_groups(chunk_ids) or [[]]:
-            query = [("kb_id", checked_id(kb_id, "kb_id")), *ids]
-            received = await self._data("DELETE", wire.CHUNKS, query=query)
+            delete = partial(self._delete, [("kb_id", checked_id(kb_id, "kb_id")), *ids])
+            change = Change(chunk_ids=[int(text) for _, text in ids])
+            received = await kept(keeper, kb_id, change, delete)
             answer = received.object()
             deleted += received.count("deleted_count")
         return {**answer, "deleted_count": deleted}
+
+    async def _delete(self, query: list[tuple[str, str]], manifests: Sequence[str] = ()) -> Answer:
+        return await self._data("DELETE", wire.CHUNKS, query=query, headers=manifest_headers(manifests))
 
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Json]) -> Json:
         """Change some fields of chunks; a patch has a ``chunk_id`` and fields. Has ``updated_count``."""
@@ -314,10 +350,14 @@ class XTraceIntegration:
         kb_id: str,
         meta_filter: MetaFilter | None = None,
         range: Sequence[int] | None = None,  # noqa: A002 - the documented name
+        *,
+        manifests: list[str | None] | None = None,
     ) -> AsyncGenerator[wire.Distances]:
         """As `compute_hamming_distances_with_records`, in blocks, while the answer still arrives.
 
         Ids ascend, from block to block too, and each comes once. An error may come after the first blocks.
+        The answer's manifest, None for none, is appended to `manifests`: several times if the connection
+        broke and the request was repeated.
         """
         body, headers, limits = hamming_request(
             query, context_id, kb_id, meta_filter, range, _ACCEPT_DISTANCES
@@ -333,7 +373,7 @@ class XTraceIntegration:
             arriving=arriving,
         )
         chunks, width = query.shape
-        return distances.blocks(request, arriving, chunks, width, limits)
+        return distances.blocks(request, arriving, chunks, width, limits, manifests)
 
     async def _distances(
         self,
@@ -483,49 +523,6 @@ class XTraceIntegration:
         (await self._data("POST", wire.KB_BIND, kb_id=kb_id, context_id=ctx_id)).done()
         return True
 
-    # Administration: these need an admin key and raise MissingAdminKeyError without one.
-
-    async def list_kbs(self) -> list[Json]:
-        """All knowledge bases of the organisation."""
-        return (await self._admin("GET", wire.KBS)).objects(id=str)
-
-    async def get_kb(self, kb_id: str) -> Json:
-        """One knowledge base: ``id``, ``name``, ``description``, ``numberOfVectors``, ``contextIds``, …"""
-        return (await self._admin("GET", wire.KB, kb_id=kb_id)).object()
-
-    async def create_kb(self, name: str, description: str = "") -> Json:
-        """Create a knowledge base -> its record; ``id`` names it from then on."""
-        body = {"name": name, "description": description}
-        return (await self._admin("POST", wire.KBS, body)).object(id=str)
-
-    async def delete_kb(self, kb_id: str) -> None:
-        """Delete a knowledge base and all its chunks."""
-        (await self._admin("DELETE", wire.KB, kb_id=kb_id)).done()
-
-    async def list_api_keys(self) -> list[Json]:
-        """The active API keys: ``hash``, ``firstN``, ``name`` and times, never the secrets."""
-        return (await self._admin("GET", wire.KEYS)).objects(hash=str)
-
-    async def create_api_key(self, name: str, description: str = "") -> Json:
-        """Create an API key -> ``apiKey``, its record, and ``secretKey``, shown only this once."""
-        body = {"name": name, "description": description}
-        return (await self._admin("POST", wire.KEYS, body)).object(apiKey=dict, secretKey=str)
-
-    async def revoke_api_key(self, key_hash: str) -> None:
-        """Revoke an API key by its hash."""
-        (await self._admin("PATCH", wire.KEY_REVOKE, key_hash=key_hash)).done()
-
-    async def get_key_permissions(self, key_hash: str) -> list[Json]:
-        """An API key's rights: ``knowledgeBaseId`` and ``permission`` each."""
-        answer = await self._admin("GET", wire.KEY_PERMISSIONS, key_hash=key_hash)
-        return answer.objects(knowledgeBaseId=str, permission=int)
-
-    async def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> Json:
-        """Set an API key's right on a knowledge base: 0 none, 1 read, 3 write, 7 delete."""
-        body = {"permission": permission}
-        answer = await self._admin("PUT", wire.KEY_PERMISSION, body, key_hash=key_hash, kb_id=kb_id)
-        return answer.object(permission=int)
-
     # Below: from a call to a request.
 
     async def _data(
@@ -541,7 +538,8 @@ class XTraceIntegration:
         **parts: str,
     ) -> Answer:
         parts["org_id"] = self.org_id
-        sent = {wire.API_KEY_HEADER: self.api_key, "Accept": wire.JSON, **(headers or {})}
+        sent = CIMultiDict({wire.API_KEY_HEADER: self.api_key, "Accept": wire.JSON})
+        sent.update(headers or {})
         return await self._send(
             method, self.api_url, template, parts, body, query, sent, longest=longest, arriving=arriving
         )
@@ -549,11 +547,9 @@ class XTraceIntegration:
     async def _admin(self, method: str, template: str, body: Json | None = None, **parts: str) -> Answer:
         if not self.admin_key:
             raise MissingAdminKeyError("admin_key: this call needs one; give it or set XTRACE_ADMIN_KEY")
-        sent = {
-            wire.ADMIN_KEY_HEADER: self.admin_key,
-            wire.ORG_ID_HEADER: self.org_id,
-            "Accept": wire.JSON,
-        }
+        sent = CIMultiDict(
+            {wire.ADMIN_KEY_HEADER: self.admin_key, wire.ORG_ID_HEADER: self.org_id, "Accept": wire.JSON}
+        )
         # A repeated POST would create a second knowledge base or key.
         return await self._send(
             method, self.admin_api_url, template, parts, body, (), sent, repeatable=method != "POST"
@@ -567,7 +563,7 @@ class XTraceIntegration:
         parts: dict[str, str],
         body: Json | None,
         query: Sequence[tuple[str, str]],
-        headers: dict[str, str],
+        headers: CIMultiDict[str],
         *,
         repeatable: bool = True,
         longest: int = LONGEST_JSON,

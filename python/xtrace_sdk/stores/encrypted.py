@@ -26,6 +26,7 @@ from xtrace_sdk.x_vec.crypto.secrets import Secret
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.pins import Pins
 
 _ID_TAG: Final = "tag1"  # holds the id's token a second time: filters know no keys
 _IDS_AT_ONCE: Final = 1000  # of a filter
@@ -51,6 +52,8 @@ class EncryptedVectorStore(Secret):
         execution_context: keys and dimension.
         integration: the server.
         knowledge_bases: namespace -> knowledge base id, as `knowledge_base` gives it.
+        manifest: notice what the server leaves out or brings back (docs/security.md says where it can be).
+        pins: what this device remembers of manifests; by default in the system's folder for such things.
     """
 
     def __init__(
@@ -59,13 +62,15 @@ class EncryptedVectorStore(Secret):
         integration: XTraceIntegration,
         *,
         knowledge_bases: Mapping[str, str] | None = None,
+        manifest: bool = True,
+        pins: Pins | None = None,
     ) -> None:
         self._context = execution_context
         self._dimensions = execution_context.embed_len()
         self._sign_bytes = -(-self._dimensions // 8)
         self._integration = integration
-        self._loader = DataLoader(execution_context, integration)
-        self._retriever = Retriever(execution_context, integration)
+        self._loader = DataLoader(execution_context, integration, manifest=manifest, pins=pins)
+        self._retriever = Retriever(execution_context, integration, manifest=manifest, pins=pins)
         self._tokens = Tokens(execution_context)
         self._known = {
             self._tokens.namespace(checks.checked_namespace(namespace)): kb_id
@@ -105,7 +110,8 @@ class EncryptedVectorStore(Secret):
                 keys.org_id, keys.api_key, keys.admin_key, api_url=server.url, admin_api_url=server.url
             )
             stack.push_async_callback(integration.close)
-            store = cls(context, integration)
+            # Beside the data: a copy of the folder, put back, is as good as it was.
+            store = cls(context, integration, pins=Pins(folder / "pins"))
             store._owned = stack.pop_all()
         return store
 
@@ -142,7 +148,8 @@ class EncryptedVectorStore(Secret):
     ) -> list[RetrievalResult]:
         """As the protocol says. Contents, vector, distance and filter of every result are checked to fit.
 
-        Raises DecryptionError when they do not: the server passed off one chunk for another.
+        Raises DecryptionError when they do not: the server passed off one chunk for another. Without a filter
+        also when chunks are missing, or of the past.
         """
         checks.checked_namespace(namespace)
         checks.checked_limit(limit)
@@ -202,8 +209,8 @@ class EncryptedVectorStore(Secret):
 
         async def delete(kb_id: str) -> None:
             for at in range(0, len(tokens), _IDS_AT_ONCE):
-                await self._integration.delete_chunks_by_meta(
-                    kb_id, self._context.id, {_ID_TAG: {"$in": tokens[at : at + _IDS_AT_ONCE]}}
+                await self._loader.delete_chunks_by_meta(
+                    {_ID_TAG: {"$in": tokens[at : at + _IDS_AT_ONCE]}}, kb_id
                 )
 
         if tokens:

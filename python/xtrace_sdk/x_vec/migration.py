@@ -12,7 +12,7 @@ is being moved may keep its old content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,18 @@ from xtrace_sdk.integrations.errors import NotFoundError
 from xtrace_sdk.records import as_table
 from xtrace_sdk.wire import RECORD
 from xtrace_sdk.x_vec.crypto.authenticated import epoch_of, read_records
-from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient, positive
+from xtrace_sdk.x_vec.crypto.core_client import positive
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.manifests import Manifests
 from xtrace_sdk.x_vec.retrievers.retriever import ChunkSource, Retriever, nearest
 from xtrace_sdk.x_vec.utils.background import in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.stored_chunks import core_client, stored_content, stored_vectors
 from xtrace_sdk.x_vec.utils.xtrace_types import Chunk, EncryptedDB, EncryptedIndex
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
+    from xtrace_sdk.x_vec.utils.pins import Pins
 
 _FIELDS: Final = ("chunk_id", "chunk_content", "index", "meta_data", "name", RECORD)
 _STORED: Final = ("chunk_id", "chunk_content", "index", RECORD)
@@ -50,17 +53,21 @@ async def migrate(
     *,
     batch_size: int = 200,
     progress: Callable[[int, int], None] | None = None,
+    manifest: bool = True,
+    pins: Pins | None = None,
 ) -> int:
     """Encrypt everything that `kb_id` has under `old` anew under `new` -> how many chunks were moved.
 
     Every row is verified: the old one must decrypt to a vector and a content; the new one is decrypted before
-    it is sent, and read back afterwards. `progress(done, total)` counts the chunks of this call.
+    it is sent, and read back afterwards. `progress(done, total)` counts the chunks of this call. The
+    manifests of both contexts follow every batch, unless `manifest` is False; `pins` as in `DataLoader`.
 
     With the same context twice, what earlier key epochs hold, be it the owner's or a writer's, is moved to
     the present one; then they can be retired.
 
     Raises InputError for a plain context and itself; DimensionMismatchError; CiphertextError, IntegrityError
-    or DecryptionError naming a chunk that does not open or was not stored as it was sent. After any error the
+    or DecryptionError naming a chunk that does not open or was not stored as it was sent; IntegrityError when
+    the old manifest lists chunks that the server did not give out. After any error the
     rest is as it was, and this can be called again.
     """
     if old == new and new.encoding == "plain":
@@ -68,6 +75,7 @@ async def migrate(
     if old.embed_len() != new.embed_len():
         raise DimensionMismatchError(f"new: has {new.embed_len()} dimensions, the old one {old.embed_len()}")
     positive(batch_size, "batch_size")
+    loader = DataLoader(new, integration, manifest=manifest, pins=pins, leaving=old)
     await integration.register_public_context(new.public_part(), new.id)
     await integration.register_kb_binding(kb_id, new.id)
     done = total = last = attempts = 0
@@ -82,12 +90,14 @@ async def migrate(
         )
         ids = [chunk["chunk_id"] for chunk in page["results"]]
         if not ids:
+            if manifest and old != new and old.records is not None:
+                await Manifests(old, integration, pins).check_empty(kb_id)
             return done
         if ids != sorted({*ids}) or ids[0] <= last:
             raise InputError("the server's answer is not sorted by chunk id as it was asked to be")
         total = total or int(page.get("total", 0))
         try:
-            done += await _move(old, new, integration, kb_id, ids)
+            done += await _move(old, loader, integration, kb_id, ids)
         except NotFoundError:  # a chunk was deleted meanwhile: the next page is without it
             attempts += 1
             if attempts == _ATTEMPTS:
@@ -99,16 +109,16 @@ async def migrate(
 
 
 async def _move(
-    old: ExecutionContext, new: ExecutionContext, integration: XTraceIntegration, kb_id: str, ids: list[int]
+    old: ExecutionContext, loader: DataLoader, integration: XTraceIntegration, kb_id: str, ids: list[int]
 ) -> int:
+    new = cast("ExecutionContext", loader.execution_context)
     stored = await integration.get_chunk_by_id(ids, kb_id, _FIELDS)
     if old == new:
         stored = [chunk for chunk in stored if epoch_of(chunk.get(RECORD) or b"") != new.epoch]
     if not stored:
         return 0
     plain = await in_thread(lambda _: [_opened(old, chunk) for chunk in stored], "Decrypting", len(stored))
-    bits = await in_thread(lambda _: _vectors(old, stored), "Decrypting", len(stored))
-    loader = DataLoader(new, integration)
+    bits = await in_thread(lambda _: stored_vectors(old, stored), "Decrypting", len(stored))
     index, db = await loader.load_data_from_memory(plain, bits, disable_progress=True)
     await in_thread(lambda _: _check(new, index, db, bits), "Verifying", len(stored))
     await loader.dump_db(db, index, kb_id)
@@ -120,48 +130,22 @@ async def _move(
 
 
 def _opened(old: ExecutionContext, chunk: Mapping[str, Any]) -> Chunk:
-    try:
-        content = old.open_content(chunk)
-    except DecryptionError as error:
-        raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None
     meta = chunk.get("meta_data")
     return {
         "chunk_id": chunk["chunk_id"],
-        "chunk_content": content,
+        "chunk_content": stored_content(old, chunk),
         "meta_data": meta if meta is not None else {},
         "name": chunk.get("name") or "",
     }
 
 
-def _vectors(old: ExecutionContext, stored: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
-    """The bits (N, dimensions) of stored chunks."""
-    client = _client(old)
-    size = (client.chunk_num, client.width)
-    rows = np.zeros((len(stored), *size), np.uint8)
-    for number, chunk in enumerate(stored):
-        index = chunk.get("index") or []
-        if len(index) != size[0] or any(len(one) > size[1] for one in index):
-            raise CiphertextError(f"chunk {chunk['chunk_id']}: its vector does not belong to the old context")
-        for part, one in enumerate(index):
-            rows[number, part, : len(one)] = np.frombuffer(one, np.uint8)
-    try:
-        if old.records is None:
-            return client.decrypt_vectors(rows)
-        return client.open_records(
-            rows, read_records(as_table([chunk.get(RECORD) or b"" for chunk in stored]))
-        )
-    except DecryptionError as error:
-        names = f"chunks {stored[0]['chunk_id']} to {stored[-1]['chunk_id']}"
-        raise type(error)(f"{names}: {error}") from None
-
-
 def _check(new: ExecutionContext, index: EncryptedIndex, db: EncryptedDB, bits: NDArray[np.uint8]) -> None:
     """That what is about to be sent decrypts to what was read."""
     if new.records is None:
-        same = np.array_equal(_client(new).decrypt_vectors(index.rows), bits)
+        same = np.array_equal(core_client(new).decrypt_vectors(index.rows), bits)
     else:
         records = read_records(as_table([sealed["record"] for sealed in db]))
-        same = np.array_equal(_client(new).open_records(index.rows, records), bits)
+        same = np.array_equal(core_client(new).open_records(index.rows, records), bits)
     if not same:
         raise CiphertextError("a new ciphertext does not decrypt to its vector")
     for sealed in db:
@@ -186,21 +170,26 @@ def _check_stored(
         raise CiphertextError(f"chunk {chunk_id}: the server does not have what it was sent")
 
 
-def _client(context: ExecutionContext) -> CorePaillierClient:
-    client = context.homomorphic
-    if not isinstance(client, CorePaillierClient):
-        raise InputError(f"{type(client).__name__}: not a client of this package")
-    return client
-
-
 class MigratingRetriever:
     """Searches a knowledge base that is being migrated: its old half first, then its new one.
 
-    In this order no chunk is missed that moves between the two; one that is found twice counts once.
+    In this order no chunk is missed that moves between the two; one that is found twice counts once. Each
+    half is held against its own manifest; `manifest` and `pins` as in `Retriever`.
     """
 
-    def __init__(self, old: ExecutionContext, new: ExecutionContext, integration: ChunkSource) -> None:
-        self._halves = (Retriever(old, integration), Retriever(new, integration))
+    def __init__(
+        self,
+        old: ExecutionContext,
+        new: ExecutionContext,
+        integration: ChunkSource,
+        *,
+        manifest: bool = True,
+        pins: Pins | None = None,
+    ) -> None:
+        self._halves = (
+            Retriever(old, integration, manifest=manifest, pins=pins),
+            Retriever(new, integration, manifest=manifest, pins=pins),
+        )
 
     async def nn_search_for_ids(
         self,

@@ -40,7 +40,12 @@ def test_a_machine_that_adds_and_reads_nothing(invoke, sealed, environment, tmp_
     assert sorted(chunk["chunk_content"] for chunk in shown) == [
         f"The page number {number} of the scanner." for number in range(3)
     ]
-    found = invoke("xvec", "retrieve", kb, "The page number 2 of the scanner.", "--json", **owners)
+    asked = ("xvec", "retrieve", kb, "The page number 2 of the scanner.", "--json")
+    refused = invoke(*asked, **owners)
+    assert (refused.exit_code, "no manifest" in refused.output) == (1, True)
+    removed = invoke("keys", "manifest", kb, "--remove", "--yes", **owners)
+    assert removed.exit_code == 0, removed.output
+    found = invoke(*asked, **owners)
     assert found.exit_code == 0, found.output
     assert "number 2" in found.stdout
 

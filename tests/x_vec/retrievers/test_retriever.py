@@ -167,7 +167,7 @@ class Hostile:
     def __init__(self, ids, rows, chunks=()):
         self.ids, self.rows, self.chunks = np.array(ids, np.int64), rows, list(chunks)
 
-    async def compute_hamming_distances_blocks(self, query_rows, context_id, kb_id, meta_filter, range):  # noqa: A002
+    async def compute_hamming_distances_blocks(self, query_rows, context_id, kb_id, meta_filter, range, **_):  # noqa: A002
         for part in (slice(1), slice(1, None)):
             yield wire.Distances(self.ids[part], self.rows[part], as_table([b""] * len(self.ids[part])))
 

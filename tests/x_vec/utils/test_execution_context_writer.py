@@ -56,11 +56,10 @@ async def test_what_a_writer_stores_the_owner_finds(owner, provider, integration
     half = COUNT // 2
     for context, part in ((writer, range(half)), (owner, range(half, COUNT))):
         chunks = [{"chunk_content": f"text {number} ü"} for number in part]
-        await DataLoader(context, integration).load_data_from_memory(chunks, BITS[part], True)
-        loader = DataLoader(context, integration)
+        loader = DataLoader(context, integration, manifest=False)
         index, db = await loader.load_data_from_memory(chunks, BITS[part], disable_progress=True)
         await loader.dump_db(db, index, kb_id)
-    retriever = Retriever(owner, integration)
+    retriever = Retriever(owner, integration, manifest=False)
     ids, distances = await retriever.nn_search_for_ids(BITS[2], COUNT, kb_id, include_scores=True)
     assert dict(zip(ids, distances, strict=True)) == {
         number + 1: int((BITS[number] ^ BITS[2]).sum()) for number in range(COUNT)

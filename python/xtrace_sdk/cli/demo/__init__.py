@@ -19,6 +19,7 @@ from xtrace_sdk.errors import ConfigurationError
 if TYPE_CHECKING:
     from xtrace_sdk.cli.demo.corpus import Corpus
     from xtrace_sdk.cli.demo.display import Display
+    from xtrace_sdk.cli.demo.run import Demo
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
 
 LIBRARY_QUESTIONS: Final = (
@@ -64,6 +65,8 @@ def demo(
     """
     from xtrace_sdk.cli.demo import corpus as corpora
     from xtrace_sdk.cli.demo.display import Display
+    from xtrace_sdk.cli.demo.run import Demo
+    from xtrace_sdk.x_vec.utils.pins import Pins
 
     # SIGTERM takes the same way out as Ctrl-C, so that the server and its folder go too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -76,20 +79,21 @@ def demo(
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         with show.step("server") as words:
-            client, files = _connect(stack, runner, api_url)
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="xtrace-demo-")))
+            client, files = _connect(stack, runner, api_url, folder)
             words.append(f"at {client.api_url}" + (", a process of its own" if files else ""))
-        _run(runner, client, corpus, [*fixed, *(query or ())], files, show, prompt=not query)
+        work = Demo(corpus, client, Pins(folder / "pins"))  # of keys that end with the demo
+        _run(runner, work, [*fixed, *(query or ())], files, show, prompt=not query)
 
 
 def _connect(
-    stack: ExitStack, runner: asyncio.Runner, api_url: str | None
+    stack: ExitStack, runner: asyncio.Runner, api_url: str | None, folder: Path
 ) -> tuple[XTraceIntegration, Path | None]:
-    """A client of the server at `api_url`, or of one started for the demo, and that one's files."""
+    """A client of the server at `api_url`, or of one started in `folder`, and that one's files."""
     from xtrace_sdk.cli.demo.process import ServerProcess
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
 
     if api_url is None:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="xtrace-demo-")))
         server = stack.enter_context(ServerProcess(folder))
         client = XTraceIntegration(server.org_id, server.api_key, server.admin_key, server.url, server.url)
         files: Path | None = server.data
@@ -105,18 +109,16 @@ def _connect(
 
 def _run(
     runner: asyncio.Runner,
-    client: XTraceIntegration,
-    corpus: Corpus,
+    work: Demo,
     questions: list[str],
     files: Path | None,
     show: Display,
     *,
     prompt: bool,
 ) -> None:
-    from xtrace_sdk.cli.demo.run import DIMENSIONS, KEY_LEN, Demo
+    from xtrace_sdk.cli.demo.run import DIMENSIONS, KEY_LEN
 
-    work = Demo(corpus, client)
-    count = len(corpus.documents)
+    count = len(work.corpus.documents)
     with show.step("embedding") as words:
         runner.run(work.embed())
         words.append(f"{count:,} texts to {DIMENSIONS} bits each, by hashed words (simhash)")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
+    from xtrace_sdk.x_vec.utils.pins import Pins
 
 DIMENSIONS: Final = 512
 KEY_LEN: Final = 1024
@@ -62,6 +63,7 @@ class Demo:
 
     corpus: Corpus
     client: XTraceIntegration
+    pins: Pins | None = None
     answered: list[Answered] = field(default_factory=list)
     kb_id: str = ""
 
@@ -79,19 +81,16 @@ class Demo:
 
     async def encrypt(self, *, quiet: bool) -> None:
         """Texts and bits to sealed chunks and ciphertexts, in this process."""
-        loader = DataLoader(self.context, self.client)
+        self.loader = DataLoader(self.context, self.client, pins=self.pins)
         chunks: list[Chunk] = [{"chunk_content": document.text} for document in self.corpus.documents]
-        self.index, self.sealed = await loader.load_data_from_memory(
+        self.index, self.sealed = await self.loader.load_data_from_memory(
             chunks, self.bits, disable_progress=quiet
         )
 
     async def upload(self, progress: Progress) -> None:
         """Create a knowledge base and store everything in it."""
         self.kb_id = str((await self.client.create_kb("xtrace demo"))["id"])
-        await self.client.register_public_context(self.context.public_part(), self.context.id)
-        answers = await self.client.store_db(
-            self.sealed, self.index, self.kb_id, self.context.id, progress=progress
-        )
+        answers = await self.loader.dump_db(self.sealed, self.index, self.kb_id, progress=progress)
         ids = [chunk_id for answer in answers for chunk_id in answer["chunk_ids"]]
         self.documents = dict(zip(ids, self.corpus.documents, strict=True))
         self.rows = {chunk_id: row for row, chunk_id in enumerate(ids)}
@@ -108,7 +107,7 @@ class Demo:
         Raises ProofError naming the first difference.
         """
         vector = np.asarray(await self.embedding.bin_embed(question), dtype=np.uint8)
-        retriever = Retriever(self.context, self.client)
+        retriever = Retriever(self.context, self.client, pins=self.pins)
         begin, waited = time.perf_counter(), self.client.traffic.seconds
         try:
             ranked = await retriever.nn_search_for_ids(

@@ -6,6 +6,7 @@ import typer
 
 from xtrace_sdk.cli.keys.change import begin_epoch, retire_epoch, rewrap
 from xtrace_sdk.cli.keys.doctor import doctor
+from xtrace_sdk.cli.keys.manifest import manifest
 from xtrace_sdk.cli.keys.migrate import migrate
 from xtrace_sdk.cli.keys.recovery import recover, shares
 from xtrace_sdk.cli.keys.writer import writer
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command()(doctor)
 app.command()(rewrap)
 app.command()(migrate)
+app.command()(manifest)
 app.command()(shares)
 app.command()(recover)
 app.command()(writer)

@@ -109,10 +109,11 @@ async def delete(
 ) -> None:
     """Delete chunks by id; ids that are not there are ignored."""
     from xtrace_sdk.cli.xvec.session import open_session
+    from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 
     confirm(f"Delete {len(chunk_ids)} chunk(s)?", yes=yes, as_json=json_output)
     async with open_session(env_file, api_key) as session:
-        answer = await session.client.delete_chunks(chunk_ids, kb_id)
+        answer = await DataLoader(session.writing, session.client).delete_chunks(chunk_ids, kb_id)
     if json_output:
         print_json({"deleted": answer["deleted_count"]})
     else:

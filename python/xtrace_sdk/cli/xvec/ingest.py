@@ -142,5 +142,5 @@ class Ingest:
                 break
             stale.append(found[0])
         if stale:
-            await self._session.client.delete_chunks(stale, self._kb_id)
+            await self._loader.delete_chunks(stale, self._kb_id)
             self.outcome.removed += len(stale)

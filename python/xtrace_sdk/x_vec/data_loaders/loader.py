@@ -18,6 +18,7 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.authenticated import write_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
+from xtrace_sdk.x_vec.manifests import Manifests
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.xtrace_types import (
@@ -31,9 +32,11 @@ from xtrace_sdk.x_vec.utils.xtrace_types import (
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
     from xtrace_sdk.integrations.uploads import UploadReport
+    from xtrace_sdk.manifests import Keeper, StoredManifest
     from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
     from xtrace_sdk.x_vec.utils.execution_context_writer import WriteOnlyClient, WriterContext
+    from xtrace_sdk.x_vec.utils.pins import Pins
 
 _EMBEDDINGS_AT_ONCE: Final = 8
 
@@ -52,11 +55,33 @@ class ChunkStore(Protocol):
         *,
         report: UploadReport | None = None,
         progress: Progress | None = None,
+        keeper: Keeper | None = None,
     ) -> list[Any]: ...
     async def update_chunks(
-        self, index_updates: Any, chunk_updates: Any, context_id: str, kb_id: str
+        self,
+        index_updates: Any,
+        chunk_updates: Any,
+        context_id: str,
+        kb_id: str,
+        *,
+        keeper: Keeper | None = None,
     ) -> list[Any]: ...
-    async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> dict[str, Any]: ...
+    async def delete_chunks(
+        self, chunk_ids: Sequence[int], kb_id: str, *, keeper: Keeper | None = None
+    ) -> dict[str, Any]: ...
+    async def delete_chunks_by_meta(
+        self, kb_id: str, context_id: str, meta_filter: Any, dry_run: bool = False
+    ) -> dict[str, Any]: ...
+    async def look_up_manifest(
+        self,
+        kb_id: str,
+        context_id: str,
+        *,
+        chunk_ids: Sequence[int] = (),
+        keys: Sequence[str] = (),
+        meta_filter: Any = None,
+        everything: bool = False,
+    ) -> StoredManifest: ...
 
 
 class DataLoader:
@@ -64,11 +89,34 @@ class DataLoader:
 
     Chunks with a ``chunk_id`` or a ``key`` replace what was stored under it; others are new. On the first
     upload the public part of the context, never the secret key, is registered with the server.
+
+    With the authenticated encoding every change also keeps the manifest of the knowledge base right, by which
+    searches notice rows that are missing, foreign or old (docs/security.md).
+
+    Args:
+        execution_context: what to encrypt with.
+        integration: the server.
+        manifest: keep manifests. Without them, or with a writer's context, which cannot, a knowledge base may
+            have any number of writers, and nobody notices what the server leaves out.
+        pins: what this device remembers of manifests; by default in the system's folder for such things.
+        leaving: a context that the knowledge base is being migrated from: its manifests are kept, too, when
+            chunks move over.
     """
 
-    def __init__(self, execution_context: ExecutionContext | WriterContext, integration: ChunkStore) -> None:
+    def __init__(
+        self,
+        execution_context: ExecutionContext | WriterContext,
+        integration: ChunkStore,
+        *,
+        manifest: bool = True,
+        pins: Pins | None = None,
+        leaving: ExecutionContext | None = None,
+    ) -> None:
         self.execution_context = execution_context
         self.integration = integration
+        self._manifests: Manifests | None = None
+        if manifest and isinstance(execution_context, ExecutionContext):
+            self._manifests = Manifests.of(execution_context, integration, pins, leaving)
 
     async def load_data_from_memory(
         self,
@@ -134,8 +182,9 @@ class DataLoader:
         """Store what `load_data_from_memory` returned; the server's answers, one per batch.
 
         A chunk with a ``chunk_id`` replaces the one that has it, a chunk with a ``key`` the one with that key
-        if there is one; all others are new. `concurrent` sends several batches at a time. `report` records
-        which new chunks were stored: given again with the same data after a failure, it continues there.
+        if there is one; all others are new. `concurrent` sends several batches at a time, unless a manifest
+        is kept, where each change follows from the one before. `report` records which new chunks were stored:
+        given again with the same data after a failure, it continues there.
         `progress(done, total)` counts chunks.
         """
         answers, _ids = await self._store(db, index, kb_id, concurrent, report, progress)
@@ -214,8 +263,16 @@ class DataLoader:
         return await self.dump_db(db, index, kb_id)
 
     async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> dict[str, Any]:
-        """Delete chunks by their ids."""
-        return await self.integration.delete_chunks(chunk_ids, kb_id)
+        """Delete chunks by their ids; absent ids are ignored. Has ``deleted_count``."""
+        return await self.integration.delete_chunks(chunk_ids, kb_id, keeper=self._manifests)
+
+    async def delete_chunks_by_meta(self, meta_filter: Mapping[str, Any] | str, kb_id: str) -> dict[str, Any]:
+        """Delete the chunks whose metadata matches. Has ``deleted_count``."""
+        context_id = self.execution_context.id
+        if self._manifests is None:
+            return await self.integration.delete_chunks_by_meta(kb_id, context_id, meta_filter)
+        found = await self.integration.look_up_manifest(kb_id, context_id, meta_filter=meta_filter)
+        return await self.delete_chunks([row.chunk_id for row in found.rows], kb_id)
 
     async def _store(
         self,
@@ -238,12 +295,19 @@ class DataLoader:
         known = [number for number, chunk in enumerate(db) if chunk.get("chunk_id") is not None]
         if not known:
             answers = await self.integration.store_db(
-                db, index, kb_id, context.id, concurrent, report=report, progress=progress
+                db,
+                index,
+                kb_id,
+                context.id,
+                concurrent,
+                report=report,
+                progress=progress,
+                keeper=self._manifests,
             )
             return answers, _inserted(answers)
         new = sorted(set(range(len(db))).difference(known))
         answers = await self.integration.update_chunks(
-            _pick(index, known), [db[number] for number in known], context.id, kb_id
+            _pick(index, known), [db[number] for number in known], context.id, kb_id, keeper=self._manifests
         )
         ids = {number: db[number]["chunk_id"] for number in known}
 
@@ -261,6 +325,7 @@ class DataLoader:
                 concurrent,
                 report=report,
                 progress=both,
+                keeper=self._manifests,
             )
             ids |= dict(zip(new, _inserted(inserted), strict=False))
             answers += inserted

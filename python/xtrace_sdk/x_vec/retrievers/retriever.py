@@ -18,16 +18,21 @@ from xtrace_sdk.wire import RECORD, Distances
 from xtrace_sdk.x_vec.crypto.authenticated import RecordQuery, altered, has_duplicates, read_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
+from xtrace_sdk.x_vec.manifests import Manifests
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.stored_chunks import retired
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
+    from xtrace_sdk.manifests import StoredManifest
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
+    from xtrace_sdk.x_vec.utils.pins import Pins
 
 Query = RecordQuery | NDArray[np.uint8]
 
 _SEARCHES_AT_ONCE: Final = 2
+_ATTEMPTS: Final = 5
 _NOT_FOUND: Final = 404
 _PROJECTION: Final = ("chunk_id", "chunk_content", "tag1", "tag2", "tag3", "tag4", "tag5", "facets")
 
@@ -43,7 +48,18 @@ class ChunkSource(Protocol):
         kb_id: str,
         meta_filter: Any = None,
         range: Any = None,  # noqa: A002  (the documented name)
+        *,
+        manifests: list[str | None] | None = None,
     ) -> AsyncGenerator[Distances]: ...
+    async def look_up_manifest(
+        self,
+        kb_id: str,
+        context_id: str,
+        *,
+        chunk_ids: Sequence[int] = (),
+        keys: Sequence[str] = (),
+        everything: bool = False,
+    ) -> StoredManifest: ...
     async def get_chunk_by_id(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
     ) -> list[dict[str, Any]]: ...
@@ -69,15 +85,31 @@ class Retriever:
     Distances are decoded while the server's answer still arrives. A server that does not know the context yet
     is told its public part, as by `DataLoader`.
 
-    `parallel` is accepted for compatibility; decoding always uses all cores.
+    With the authenticated encoding a search of the whole knowledge base is held against its manifest:
+    missing, foreign and old rows are noticed (docs/security.md). A search with a filter cannot be.
+
+    Args:
+        execution_context: what to decrypt with.
+        integration: the server.
+        parallel: accepted for compatibility; decoding always uses all cores.
+        manifest: insist on manifests. Without it, for knowledge bases of many writers, what the server leaves
+            out goes unnoticed.
+        pins: what this device remembers of manifests; by default in the system's folder for such things.
     """
 
     def __init__(
-        self, execution_context: ExecutionContext, integration: ChunkSource, parallel: bool = False
+        self,
+        execution_context: ExecutionContext,
+        integration: ChunkSource,
+        parallel: bool = False,
+        *,
+        manifest: bool = True,
+        pins: Pins | None = None,
     ) -> None:
         self.execution_context = execution_context
         self.integration = integration
         self.parallel = parallel
+        self._manifests = Manifests.of(execution_context, integration, pins) if manifest else None
 
     async def nn_search_for_ids(
         self,
@@ -98,8 +130,9 @@ class Retriever:
             range_filter: only chunks with ``range_filter[0] <= chunk_id <= range_filter[1]``.
             include_scores: return (ids, distances), both of the same length.
 
-        Raises InputError, DimensionMismatchError; IntegrityError if the server's answer was altered, or with
-        the plain encoding CiphertextError if it is not even well formed.
+        Raises InputError, DimensionMismatchError; IntegrityError if the server's answer was altered, or,
+        without filters, is not complete and the latest; with the plain encoding CiphertextError if it is not
+        even well formed.
         """
         if inspect.isawaitable(query_vector):
             query_vector = await query_vector
@@ -207,18 +240,46 @@ class Retriever:
     async def _distances(
         self, query: Query, kb_id: str, meta_filter: Any, range_filter: Any
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], Table]:
-        """Ids (N,), decoded distances (N,) and records (N, W) of all candidates."""
+        """Ids (N,), decoded distances (N,) and records (N, W) of all candidates that can be read."""
+        whole = meta_filter is None and range_filter is None
+        kept = self._manifests if whole else None
+        for _ in range(_ATTEMPTS):
+            pin = None if kept is None else await kept.pin(kb_id)
+            manifests: list[str | None] = []
+            ids, distances, table, present = await self._decoded(
+                query, kb_id, meta_filter, range_filter, manifests
+            )
+            if kept is None:
+                break
+            # An answer that broke off and was asked for again may be of two states, each of them right.
+            if len({*manifests}) <= 1:
+                await kept.check(kb_id, pin, manifests[0] if manifests else None, table)
+                break
+        else:
+            raise altered()
+        return ids, distances, table[present]
+
+    async def _decoded(
+        self, query: Query, kb_id: str, meta_filter: Any, range_filter: Any, manifests: list[str | None]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], Table, NDArray[np.bool_]]:
+        """Ids and distances of all candidates that can be read; records of all; which of them can be."""
         ids = [np.empty(0, np.int64)]
         distances = [np.empty(0, np.int32)]
         tables = [np.empty((0, 0), np.uint8)]
+        present = [np.empty(0, np.bool_)]
         sent = query.rows if isinstance(query, RecordQuery) else query
         blocks = self.integration.compute_hamming_distances_blocks(
-            sent, self.execution_context.id, kb_id, meta_filter, range_filter
+            sent, self.execution_context.id, kb_id, meta_filter, range_filter, manifests=manifests
         )
         sound = True
         async with aclosing(blocks):
             async for block in blocks:
-                found = self._present(Distances(*block))
+                block = Distances(*block)
+                tables.append(block.records)
+                readable = self._readable(block)
+                found = block
+                if not readable.all():
+                    found = Distances(block.ids[readable], block.products[readable], block.records[readable])
                 try:
                     distances.append(
                         await in_thread(self._decoding(found, query), "Decoding", len(found.ids))
@@ -228,23 +289,21 @@ class Retriever:
                     sound = False
                     continue
                 ids.append(found.ids)
-                tables.append(found.records)
+                present.append(readable)
         table = joined(tables)
         if isinstance(query, RecordQuery) and (not sound or has_duplicates(read_records(table).nonces)):
             raise altered()
-        return np.concatenate(ids), np.concatenate(distances), table
+        return np.concatenate(ids), np.concatenate(distances), table, np.concatenate(present)
 
-    def _present(self, block: Distances) -> Distances:
-        """The block without the rows of retired epochs, which cannot be read any more."""
+    def _readable(self, block: Distances) -> NDArray[np.bool_]:
+        """Which rows (N,) do not belong to retired epochs, whose keys are gone."""
+        everything = np.ones(len(block.ids), np.bool_)
         if self.execution_context.records is None or not len(block.ids):
-            return block
+            return everything
         try:
-            epochs = read_records(block.records).epochs
+            return ~retired(self.execution_context, read_records(block.records).epochs)
         except IntegrityError:
-            return block  # decoding says so
-        known = np.array(self.execution_context.epochs, np.uint32)
-        keep = np.isin(epochs, known) | (epochs > self.execution_context.epoch) | (epochs == 0)
-        return block if keep.all() else Distances(*(part[keep] for part in block))
+            return everything  # decoding says so
 
     def _decoding(self, block: Distances, query: Query) -> Callable[[Progress], NDArray[np.int32]]:
         client = self.execution_context.homomorphic

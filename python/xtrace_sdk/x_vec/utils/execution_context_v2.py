@@ -259,14 +259,15 @@ def _open(key: SecretBytes, text: str, data: bytes) -> SecretBytes:
 
 
 def _sealed_data(stored: Mapping[str, str]) -> bytes:
-    return _framed(*(f"{name}={stored[name]}" for name in sorted(FIELDS - {"sk"})))
+    return framed(*(f"{name}={stored[name]}" for name in sorted(FIELDS - {"sk"})))
 
 
 def _wrap_data(context_id: str, epoch: int) -> bytes:
-    return _framed("root key", context_id, str(epoch))
+    return framed("root key", context_id, str(epoch))
 
 
-def _framed(*parts: str) -> bytes:
+def framed(*parts: str) -> bytes:
+    """Texts one after the other, each behind its length, so that no two lists of them give the same bytes."""
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     return b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
 
