@@ -22,6 +22,7 @@ from xtrace_sdk.integrations.uploads import UploadReport
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.manifest_care import ManifestCare
+from xtrace_sdk.x_vec.manifests import Manifests
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.pins import Pins
@@ -350,14 +351,32 @@ async def test_rows_without_a_manifest_are_not_taken_for_complete(owner, loader,
 async def test_who_keeps_no_manifest_does_not_spoil_it(owner, loader, integration, kb_id):
     """A writer, a loader without manifests and the bare calls are refused, and told why."""
     await stored(loader, kb_id, chunks(3))
-    for other in (owner.writer("scanner"), owner):
+    async with XTraceIntegration(ORG_ID, API_KEY, ADMIN_KEY, integration.api_url) as client:
+        for other in (owner.writer("scanner"), owner):
+            with pytest.raises(ConflictError, match="keeps a manifest"):
+                await stored(DataLoader(other, client, manifest=False), kb_id, chunks(1))
         with pytest.raises(ConflictError, match="keeps a manifest"):
-            await stored(DataLoader(other, integration, manifest=False), kb_id, chunks(1))
-    with pytest.raises(ConflictError, match="keeps a manifest"):
-        await integration.delete_chunks([1], kb_id)
-    with pytest.raises(ConflictError, match="keeps a manifest"):
-        await integration.delete_chunks_by_meta(kb_id, owner.id, {"chunk_id": {"$gt": 0}})
+            await client.delete_chunks([1], kb_id)
+        with pytest.raises(ConflictError, match="keeps a manifest"):
+            await client.delete_chunks_by_meta(kb_id, owner.id, {"chunk_id": {"$gt": 0}})
     assert await fits(owner, integration, kb_id) == 3
+
+
+async def test_bare_calls_keep_it_where_a_loader_has_worked(owner, loader, integration, kb_id):
+    keyed = [{**one, "meta_data": {"tag1": str(at)}} for at, one in enumerate(chunks(5))]
+    await stored(loader, kb_id, keyed)
+    other = ExecutionContext.create("p", embedding_length=8, key_len=256, alpha_len=128, allow_insecure=True)
+    integration.keep(other.id, Manifests(other, integration))  # of no use here, and no harm
+    assert (await integration.delete_chunks([1, 99], kb_id))["deleted_count"] == 1
+    dry = await integration.delete_chunks_by_meta(kb_id, owner.id, {"tag1": "2"}, dry_run=True)
+    assert dry == {"would_delete_count": 1}
+    deleted = await integration.delete_chunks_by_meta(kb_id, owner.id, {"tag1": "2"})
+    assert deleted["deleted_count"] == 1
+    index, db = await loader.load_data_from_memory(chunks(2, chunk_id=2)[:1], BITS[:1], disable_progress=True)
+    await integration.update_chunks(index, db, owner.id, kb_id)
+    index, db = await loader.load_data_from_memory(chunks(1), BITS[:1], disable_progress=True)
+    await integration.store_db(db, index, kb_id, owner.id)
+    assert await fits(owner, integration, kb_id) == 4
 
 
 async def test_a_removed_manifest_lets_writers_in(owner, loader, integration, kb_id):
@@ -372,8 +391,9 @@ async def test_a_removed_manifest_lets_writers_in(owner, loader, integration, kb
     assert (found.rows, found.listed, found.opened, found.complete) == (4, None, 4, False)
     await care.accept()
     assert await fits(owner, integration, kb_id) == 4
-    with pytest.raises(ConflictError, match="keeps a manifest"):
-        await stored(DataLoader(owner.writer("scanner"), integration), kb_id, chunks(1))
+    async with XTraceIntegration(ORG_ID, API_KEY, ADMIN_KEY, integration.api_url) as client:
+        with pytest.raises(ConflictError, match="keeps a manifest"):
+            await stored(DataLoader(owner.writer("scanner"), client), kb_id, chunks(1))
 
 
 async def test_what_was_removed_does_not_come_back(owner, loader, integration, kb_id):

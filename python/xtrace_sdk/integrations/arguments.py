@@ -100,6 +100,12 @@ def _id_range(value: Sequence[int]) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def by_meta(kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool, **more: Any) -> Json:
+    """The body of a request about what a filter matches."""
+    given = filter_object(meta_filter)
+    return {"kb_id": kb_id, "context_id": context_id, "meta_filter": given, **more, "dry_run": dry_run}
+
+
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multidict import CIMultiDict
 
@@ -13,26 +13,47 @@ from xtrace_sdk.arguments import listed
 from xtrace_sdk.errors import InputError
 from xtrace_sdk.integrations.answers import Answer
 from xtrace_sdk.integrations.arguments import Json, MetaFilter, checked_id, filter_object, integers
-from xtrace_sdk.integrations.errors import WrongTypeError
+from xtrace_sdk.integrations.errors import ConflictError, WrongTypeError
 from xtrace_sdk.manifests import Change, Keeper, Send, StoredManifest, StoredRow
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.uploads import Batch
 
 
-async def kept(
-    keeper: Keeper | None,
-    kb_id: str,
-    change: Change,
-    send: Send,
-    batch: Batch | None = None,
-) -> Answer:
-    """Send a change, by way of the `keeper` if there is one."""
-    return await (send() if keeper is None else keeper.write(kb_id, change, send, batch))
+REFUSED: Final = 412
 
 
 class ManifestCalls(ABC):
-    """Reading and replacing manifests."""
+    """Reading and replacing manifests, and sending changes with them."""
+
+    def __init__(self) -> None:
+        self._keepers: dict[str, Keeper] = {}
+
+    def keep(self, context_id: str, keeper: Keeper) -> None:
+        """From now on make changes that need a manifest of this context by way of `keeper`.
+
+        A `DataLoader` calls this, so that the bare calls for changes work where it has worked.
+        """
+        self._keepers[context_id] = keeper
+
+    async def _kept(
+        self, keeper: Keeper | None, kb_id: str, change: Change, send: Send, batch: Batch | None = None
+    ) -> Answer:
+        """Send a change by way of the `keeper`, without one when the server refuses it by those known."""
+        if keeper is not None:
+            return await keeper.write(kb_id, change, send, batch)
+        try:
+            return await send()
+        except ConflictError as error:
+            if error.status != REFUSED:
+                raise
+            for known in self._keepers.values():
+                try:
+                    return await known.write(kb_id, change, send, batch)
+                except ConflictError as other:
+                    if other.status != REFUSED:
+                        raise
+            raise
 
     @abstractmethod
     async def _data(

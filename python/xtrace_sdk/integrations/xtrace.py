@@ -32,6 +32,7 @@ from xtrace_sdk.integrations.answers import LONGEST_JSON, Answer
 from xtrace_sdk.integrations.arguments import (
     Json,
     MetaFilter,
+    by_meta,
     checked_id,
     filter_object,
     filter_text,
@@ -41,13 +42,14 @@ from xtrace_sdk.integrations.arguments import (
     projected,
 )
 from xtrace_sdk.integrations.errors import (
+    ConflictError,
     MissingAdminKeyError,
     MissingApiKeyError,
     MissingFieldError,
     NotFoundError,
     WrongTypeError,
 )
-from xtrace_sdk.integrations.manifests import ManifestCalls, kept, manifest_headers
+from xtrace_sdk.integrations.manifests import REFUSED, ManifestCalls, manifest_headers
 from xtrace_sdk.integrations.transport import Arriving, Traffic, Transport
 from xtrace_sdk.integrations.uploads import Batch, Index, UploadReport, batches, ciphertext_rows, in_order
 from xtrace_sdk.manifests import Change, Keeper
@@ -98,6 +100,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         self.max_answer_bytes = max_answer_bytes
         self._transport = Transport(timeout=timeout, retries=retries, connections=50)
         self._registered: set[str] = set()
+        ManifestCalls.__init__(self)
 
     def __repr__(self) -> str:
         return f"XTraceIntegration(org_id={self.org_id!r}, api_url={self.api_url!r})"
@@ -196,7 +199,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         async def send(batch: Batch, chunks: list[Json]) -> Json:
             if batch.response is None:
                 insert = partial(self._insert, kb_id, chunks, context_id, batch.idempotency_key)
-                answer = await kept(keeper, kb_id, Change.of(chunks), insert, batch)
+                answer = await self._kept(keeper, kb_id, Change.of(chunks), insert, batch)
                 batch.response = answer.inserted(len(chunks))
             if progress is not None:
                 progress(record.stored, len(db))
@@ -255,7 +258,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         try:
             for chunks in batches(chunk_updates, rows, update=True, max_count=self.batch_size):
                 update = partial(self._update, kb_id, chunks, context_id)
-                answers.append((await kept(keeper, kb_id, Change.of(chunks), update)).object())
+                answers.append((await self._kept(keeper, kb_id, Change.of(chunks), update)).object())
                 updated += len(chunks)
         except Exception as error:
             error.add_note(f"{updated} of {len(chunk_updates)} chunks were updated")
@@ -280,7 +283,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         for ids in id_groups(chunk_ids) or [[]]:
             delete = partial(self._delete, [("kb_id", checked_id(kb_id, "kb_id")), *ids])
             change = Change(chunk_ids=[int(text) for _, text in ids])
-            received = await kept(keeper, kb_id, change, delete)
+            received = await self._kept(keeper, kb_id, change, delete)
             answer = received.object()
             deleted += received.count("deleted_count")
         return {**answer, "deleted_count": deleted}
@@ -436,28 +439,31 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         return (await self._data("POST", wire.CHUNKS_META_PAGE, body)).objects_in("results", chunk_id=int)
 
     async def delete_chunks_by_meta(
-        self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: MetaFilter,
+        dry_run: bool = False,
+        *,
+        keeper: Keeper | None = None,
     ) -> Json:
         """Delete the chunks whose metadata matches. Has ``deleted_count`` (or ``would_delete_count``)."""
-        body = {
-            "kb_id": kb_id,
-            "context_id": context_id,
-            "meta_filter": filter_object(meta_filter),
-            "dry_run": dry_run,
-        }
-        return (await self._data("DELETE", wire.CHUNKS_BY_META, body)).object()
+        body = by_meta(kb_id, context_id, meta_filter, dry_run)
+        if keeper is None or dry_run:
+            try:
+                return (await self._data("DELETE", wire.CHUNKS_BY_META, body)).object()
+            except ConflictError as error:
+                keeper = self._keepers.get(context_id)
+                if error.status != REFUSED or keeper is None:
+                    raise
+        found = await self.look_up_manifest(kb_id, context_id, meta_filter=meta_filter)
+        return await self.delete_chunks([row.chunk_id for row in found.rows], kb_id, keeper=keeper)
 
     async def patch_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, patch: Json, dry_run: bool = False
     ) -> Json:
         """Change the metadata of the chunks that match. Has ``updated_count`` (or ``would_update_count``)."""
-        body = {
-            "kb_id": kb_id,
-            "context_id": context_id,
-            "meta_filter": filter_object(meta_filter),
-            "patch": patch,
-            "dry_run": dry_run,
-        }
+        body = by_meta(kb_id, context_id, meta_filter, dry_run, patch=patch)
         return (await self._data("PATCH", wire.CHUNKS_BY_META, body)).object()
 
     # Execution contexts

@@ -70,8 +70,15 @@ class ChunkStore(Protocol):
         self, chunk_ids: Sequence[int], kb_id: str, *, keeper: Keeper | None = None
     ) -> dict[str, Any]: ...
     async def delete_chunks_by_meta(
-        self, kb_id: str, context_id: str, meta_filter: Any, dry_run: bool = False
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Any,
+        dry_run: bool = False,
+        *,
+        keeper: Keeper | None = None,
     ) -> dict[str, Any]: ...
+    def keep(self, context_id: str, keeper: Keeper) -> None: ...
     async def look_up_manifest(
         self,
         kb_id: str,
@@ -79,7 +86,6 @@ class ChunkStore(Protocol):
         *,
         chunk_ids: Sequence[int] = (),
         keys: Sequence[str] = (),
-        meta_filter: Any = None,
         everything: bool = False,
     ) -> StoredManifest: ...
 
@@ -268,11 +274,9 @@ class DataLoader:
 
     async def delete_chunks_by_meta(self, meta_filter: Mapping[str, Any] | str, kb_id: str) -> dict[str, Any]:
         """Delete the chunks whose metadata matches. Has ``deleted_count``."""
-        context_id = self.execution_context.id
-        if self._manifests is None:
-            return await self.integration.delete_chunks_by_meta(kb_id, context_id, meta_filter)
-        found = await self.integration.look_up_manifest(kb_id, context_id, meta_filter=meta_filter)
-        return await self.delete_chunks([row.chunk_id for row in found.rows], kb_id)
+        return await self.integration.delete_chunks_by_meta(
+            kb_id, self.execution_context.id, meta_filter, keeper=self._manifests
+        )
 
     async def _store(
         self,
@@ -292,6 +296,8 @@ class DataLoader:
         context = self.execution_context
         # The server multiplies modulo n**2, so it needs the public key. The integration asks it only once.
         await self.integration.register_public_context(context.public_part(), context.id)
+        if self._manifests is not None:
+            self.integration.keep(context.id, self._manifests)
         known = [number for number, chunk in enumerate(db) if chunk.get("chunk_id") is not None]
         if not known:
             answers = await self.integration.store_db(
