@@ -11,8 +11,8 @@ Eight writers insert batches of three and repeat each until it is acknowledged, 
 the end every acknowledged chunk must be there, every batch whole, none of them twice, and `verify` must find
 nothing. Status 1 and one line for each fault otherwise.
 
-With `kill` four more share a knowledge base with a manifest and insert, replace and delete there: after every
-kill the manifest must be that of the chunks that are there.
+With `kill`, `stop` and `power` four more share a knowledge base with a manifest and insert, replace and
+delete there: before every change, and after every restart, the manifest must be that of the chunks.
 """
 
 from __future__ import annotations
@@ -165,13 +165,12 @@ def kill(folder: Path, options: argparse.Namespace) -> int:
         server.start()
         keepers.check()
     writers.wait_for(1)
+    keepers.get_on()
     writers.stop()
     keepers.stop()
     server.kill()
     server.start()
-    keepers.check()
-    found = faults(server, kb, writers) + keepers.faults
-    print(f"{keepers.acknowledged:,} changes with manifests, {keepers.refused:,} refused and worked out anew")
+    found = faults(server, kb, writers) + keepers.end()
     server.stop()
     if postgres:
         postgres.close()
@@ -184,14 +183,16 @@ def stop(folder: Path, options: argparse.Namespace) -> int:
     server = Server(folder, postgres.url)
     kb = prepared(server)
     writers = Writers(server, kb)
+    keepers = Keepers(server, server.new_kb())
     draw = random.Random(1)
     for _ in range(options.count):
         writers.wait_for(draw.randrange(1, 30))
         postgres.stop_immediately()
         postgres.start()
     writers.wait_for(1)
+    keepers.get_on()
     writers.stop()
-    found = faults(server, kb, writers)
+    found = faults(server, kb, writers) + keepers.end()
     server.stop()
     postgres.close()
     return report("pg_ctl stop -m immediate", options.count, writers, found)
@@ -212,6 +213,7 @@ def power(folder: Path, options: argparse.Namespace) -> int:
     server = Server(folder, None, environment | ({"POWER_LIES": "1"} if options.lies else {}))
     kb = prepared(server)
     writers = Writers(server, kb)
+    keepers = Keepers(server, server.new_kb())
     draw = random.Random(1)
     dropped = 0
     found: list[str] = []
@@ -225,15 +227,18 @@ def power(folder: Path, options: argparse.Namespace) -> int:
                 server.kill()
             dropped += put_back(folder, notes, None if number % 4 == 0 else draw)
             server.start()
+            keepers.check()
         writers.wait_for(1)
+        keepers.get_on()
     except SystemExit as error:  # it does not start, or they do not get on
         found.append(str(error))
     writers.stop()
+    keepers.stop()
     server.kill()
     if not found:
         dropped += put_back(folder, notes, None)
         server.start()
-        found = faults(server, kb, writers)
+        found = faults(server, kb, writers) + keepers.end()
         server.stop()
     print(f"{dropped:,} writes dropped")
     if not dropped:

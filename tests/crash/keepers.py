@@ -6,6 +6,7 @@ import hashlib
 import random
 import struct
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -92,6 +93,12 @@ class Keepers:
 
     def check(self) -> None:
         """The manifest must be that of the chunks, in a look-up and in a search."""
+        try:
+            self._check()
+        except httpx.HTTPError as error:
+            self.faults.append(f"no manifest to be had: {error!r}")
+
+    def _check(self) -> None:
         with self._server.client() as api:
             everything = _of(self._kb) | {"all": True}
             seen = api.post(path(wire.MANIFESTS), json=everything).raise_for_status().json()
@@ -108,12 +115,25 @@ class Keepers:
         if manifest != expected and (records or manifest):
             self.faults.append(f"{where}: the manifest does not fit {len(records)} chunks")
 
+    def get_on(self) -> None:
+        """Until one more change is acknowledged."""
+        goal, end = self.acknowledged + 1, time.monotonic() + 60
+        while self.acknowledged < goal and not self.faults:
+            if time.monotonic() > end:
+                self.faults.append("changes with manifests do not get on")
+            time.sleep(0.01)
+
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        if not self.acknowledged:
-            self.faults.append("no change with a manifest was acknowledged")
+
+    def end(self) -> list[str]:
+        """All faults, after a last look at what is there."""
+        self.stop()
+        self.check()
+        print(f"{self.acknowledged:,} changes with manifests, {self.refused:,} refused and worked out anew")
+        return self.faults
 
 
 def sum_of(records: list[bytes]) -> bytes:
