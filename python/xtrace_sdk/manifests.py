@@ -6,7 +6,7 @@ it has every change of rows sent together with the manifest after it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from xtrace_sdk import wire
@@ -38,11 +38,15 @@ class StoredManifest(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Records that a request adds, and ids or keys of chunks that it replaces or deletes if they exist."""
+    """Records that a request adds, and ids or keys of chunks that it replaces or deletes if they exist.
+
+    `known` are the records that were read of these chunks: no others may be replaced then.
+    """
 
     added: Sequence[bytes] = ()
     chunk_ids: Sequence[int] = ()
     keys: Sequence[str] = ()
+    known: Collection[bytes] | None = None
 
     @classmethod
     def of(cls, chunks: Iterable[Mapping[str, Any]]) -> Change:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import DecryptionError, IntegrityError
-from xtrace_sdk.integrations.errors import ConflictError
+from xtrace_sdk.integrations.errors import ConflictError, UnexpectedAnswerError
 from xtrace_sdk.integrations.uploads import UploadReport
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -308,6 +308,37 @@ async def test_an_acknowledgement_is_not_believed_by_itself(owner, loader, integ
         ):
             with pytest.raises(IntegrityError):
                 await change(DataLoader(owner, client))
+    assert await fits(owner, integration, kb_id) == 3
+
+
+class Naming(XTraceIntegration):
+    """A server that has more replaced than was asked for, to leave it out afterwards."""
+
+    everything: dict[str, object]
+
+    async def _data(self, method, template, body=None, **more):
+        if template == wire.MANIFESTS and method == "POST":
+            body = {name: body[name] for name in ("kb_id", "context_id")} | {"all": True}
+            answer = await super()._data(method, template, body, **more)
+            found = json.loads(answer.body)
+            found["rows"] = [{**row, **self.everything} for row in found["rows"]]
+            return replace(answer, body=json.dumps(found).encode())
+        return await super()._data(method, template, body, **more)
+
+
+async def test_no_more_is_replaced_than_was_asked_for(owner, loader, integration, kb_id):
+    await stored(loader, kb_id, [{**chunk, "key": f"key {at}"} for at, chunk in enumerate(chunks(3))])
+    async with Naming(ORG_ID, API_KEY, ADMIN_KEY, integration.api_url) as client:
+        lied_to = DataLoader(owner, client)
+        for names, change in (
+            ({}, lambda: lied_to.delete_chunks([2], kb_id)),
+            ({"chunk_id": 2}, lambda: lied_to.delete_chunks([2], kb_id)),
+            ({}, lambda: lied_to.upsert_one({**chunks(1)[0], "key": "key 1"}, BITS[0], kb_id)),
+            ({"key": "key 1"}, lambda: lied_to.upsert_one({**chunks(1)[0], "key": "key 1"}, BITS[0], kb_id)),
+        ):
+            client.everything = names
+            with pytest.raises(UnexpectedAnswerError):
+                await change()
     assert await fits(owner, integration, kb_id) == 3
 
 

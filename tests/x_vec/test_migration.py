@@ -240,6 +240,61 @@ async def test_a_chunk_that_was_hidden_from_the_migration_is_missed(bits, integr
     assert await migrate(old, new, integration, kb_id) == 1
 
 
+async def fields(integration, kb_id, chunk_id):
+    (chunk,) = await integration.get_chunk_by_id(
+        [chunk_id], kb_id, ["chunk_id", "chunk_content", "index", "meta_data", "name", "record"]
+    )
+    return chunk
+
+
+@pytest.mark.parametrize("epochs", [False, True])
+async def test_an_old_version_is_not_moved(epochs, bits, integration, kb_id):
+    """What is read for the migration is what the manifest lists, not what a server kept of earlier."""
+    old = make(encoding="authenticated")
+    new = old if epochs else make(encoding="authenticated")
+    await sealed_and_full(old, bits, integration, kb_id, writer=False)
+    before = await fields(integration, kb_id, 7)
+    await DataLoader(old, integration).upsert_one({"chunk_content": "newer", "chunk_id": 7}, bits[0], kb_id)
+    after = await fields(integration, kb_id, 7)
+    if epochs:
+        old.begin_epoch()
+
+    class BackInTime(XTraceIntegration):
+        async def get_chunk_by_id(self, *arguments, **more):
+            chunks = await super().get_chunk_by_id(*arguments, **more)
+            return [before if chunk["record"] == after["record"] else chunk for chunk in chunks]
+
+    async with BackInTime(
+        integration.org_id, integration.api_key, integration.admin_key, integration.api_url
+    ) as lying:
+        with pytest.raises(IntegrityError, match="not complete"):
+            await migrate(old, new, lying, kb_id)
+    await migrate(old, new, integration, kb_id)
+    (chunk,) = await Retriever(new, integration).retrieve_and_decrypt([7], kb_id)
+    assert chunk["chunk_content"] == "newer"
+    assert await complete(new, integration, kb_id) == COUNT
+
+
+async def test_a_chunk_that_was_hidden_from_the_next_epoch_is_missed(bits, integration, kb_id):
+    """The owner would retire the epoch that it is in, and lose it."""
+
+    class Hiding(XTraceIntegration):
+        async def meta_search_paginated(self, *arguments, **more):
+            page = await super().meta_search_paginated(*arguments, **more)
+            return {**page, "results": [one for one in page["results"] if one["chunk_id"] != 7]}
+
+    context = make(encoding="authenticated")
+    await sealed_and_full(context, bits, integration, kb_id, writer=False)
+    context.begin_epoch()
+    client = Hiding(integration.org_id, integration.api_key, integration.admin_key, integration.api_url)
+    async with client:
+        with pytest.raises(IntegrityError, match="not complete"):
+            await migrate(context, context, client, kb_id)
+    assert await migrate(context, context, integration, kb_id) == 1
+    context.retire_epoch(1)
+    assert await found(Retriever(context, integration), bits, kb_id) == expected(bits)
+
+
 async def test_epochs_can_be_left(bits, integration, kb_id):
     """How a writer is revoked: a new epoch, the data moved to it, the old one retired."""
     context = make(encoding="authenticated")

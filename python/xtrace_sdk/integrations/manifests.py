@@ -98,6 +98,8 @@ class ManifestCalls(ABC):
             keys and not {row.key for row in rows} <= {*keys}
         ):
             raise answer.unexpected("'rows' has chunks that were not asked for")
+        if keys and len({row.key for row in rows}) < len(rows):
+            raise answer.unexpected("'rows' has a key twice")
         return StoredManifest(_manifest(answer, found.get("manifest")), rows)
 
     async def replace_manifest(

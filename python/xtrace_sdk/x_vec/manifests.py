@@ -17,6 +17,7 @@ from xtrace_sdk import wire
 from xtrace_sdk.errors import ApiError, InputError, IntegrityError
 from xtrace_sdk.manifests import Change, Send, StoredManifest, manifest_tags
 from xtrace_sdk.records import Table, as_table
+from xtrace_sdk.x_vec.crypto.authenticated import read_records
 from xtrace_sdk.x_vec.crypto.manifest import EMPTY, Manifest, ManifestKeys
 from xtrace_sdk.x_vec.utils.pins import Pin, Pins
 
@@ -201,6 +202,18 @@ class Manifests:
         if state.manifest is not None and state.manifest.rows:
             raise incomplete()
 
+    async def check_moved(self, kb_id: str, epoch: int) -> None:
+        """Raise IntegrityError unless the manifest, if there is one, lists rows of this epoch alone."""
+        pin = await self.pin(kb_id)
+        stored = await self._server.look_up_manifest(kb_id, self._keys.context_id, everything=True)
+        state = opened(self._keys, kb_id, pin, stored.sealed)
+        records = as_table([row.record for row in stored.rows])
+        if state.manifest is not None and not (
+            await asyncio.to_thread(fits, self._keys, state.manifest, records)
+            and (read_records(records).epochs == epoch).all()
+        ):
+            raise incomplete()
+
     # Writing
 
     async def write(self, kb_id: str, change: Change, send: Send, batch: Batch | None = None) -> Answer:
@@ -265,7 +278,10 @@ class Manifests:
         stored = await self._server.look_up_manifest(
             kb_id, keys.context_id, chunk_ids=change.chunk_ids, keys=change.keys
         )
-        return pin, opened(keys, kb_id, pin, stored.sealed), [row.record for row in stored.rows]
+        state, gone = opened(keys, kb_id, pin, stored.sealed), [row.record for row in stored.rows]
+        if change.known is not None and not {*gone} <= {*change.known}:
+            raise incomplete()  # another version than the one that was read
+        return pin, state, gone
 
     def _step(
         self, keys: ManifestKeys, kb_id: str, state: State, added: Sequence[bytes], gone: Sequence[bytes]

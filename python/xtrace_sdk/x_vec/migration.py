@@ -11,7 +11,8 @@ is being moved may keep its old content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -37,7 +38,10 @@ from xtrace_sdk.x_vec.utils.stored_chunks import core_client, stored_content, st
 from xtrace_sdk.x_vec.utils.xtrace_types import Chunk, EncryptedDB, EncryptedIndex
 
 if TYPE_CHECKING:
+    from xtrace_sdk.integrations.answers import Answer
+    from xtrace_sdk.integrations.uploads import Batch
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
+    from xtrace_sdk.manifests import Change, Keeper, Send
     from xtrace_sdk.x_vec.utils.pins import Pins
 
 _FIELDS: Final = ("chunk_id", "chunk_content", "index", "meta_data", "name", RECORD)
@@ -75,7 +79,8 @@ async def migrate(
     if old.embed_len() != new.embed_len():
         raise DimensionMismatchError(f"new: has {new.embed_len()} dimensions, the old one {old.embed_len()}")
     positive(batch_size, "batch_size")
-    loader = DataLoader(new, integration, manifest=manifest, pins=pins, leaving=old)
+    loader = DataLoader(new, integration, manifest=False)
+    kept = Manifests.of(new, integration, pins, old) if manifest else None
     await integration.register_public_context(new.public_part(), new.id)
     await integration.register_kb_binding(kb_id, new.id)
     done = total = last = attempts = 0
@@ -90,14 +95,15 @@ async def migrate(
         )
         ids = [chunk["chunk_id"] for chunk in page["results"]]
         if not ids:
-            if manifest and old != new and old.records is not None:
-                await Manifests(old, integration, pins).check_empty(kb_id)
+            if manifest and old.records is not None:
+                left = Manifests(old, integration, pins)
+                await (left.check_empty(kb_id) if old != new else left.check_moved(kb_id, new.epoch))
             return done
         if ids != sorted({*ids}) or ids[0] <= last:
             raise InputError("the server's answer is not sorted by chunk id as it was asked to be")
         total = total or int(page.get("total", 0))
         try:
-            done += await _move(old, loader, integration, kb_id, ids)
+            done += await _move(old, loader, integration, kb_id, ids, kept)
         except NotFoundError:  # a chunk was deleted meanwhile: the next page is without it
             attempts += 1
             if attempts == _ATTEMPTS:
@@ -109,7 +115,12 @@ async def migrate(
 
 
 async def _move(
-    old: ExecutionContext, loader: DataLoader, integration: XTraceIntegration, kb_id: str, ids: list[int]
+    old: ExecutionContext,
+    loader: DataLoader,
+    integration: XTraceIntegration,
+    kb_id: str,
+    ids: list[int],
+    kept: Manifests | None,
 ) -> int:
     new = cast("ExecutionContext", loader.execution_context)
     stored = await integration.get_chunk_by_id(ids, kb_id, _FIELDS)
@@ -121,12 +132,24 @@ async def _move(
     bits = await in_thread(lambda _: stored_vectors(old, stored), "Decrypting", len(stored))
     index, db = await loader.load_data_from_memory(plain, bits, disable_progress=True)
     await in_thread(lambda _: _check(new, index, db, bits), "Verifying", len(stored))
-    await loader.dump_db(db, index, kb_id)
+    keeper = None if kept is None else _Replacing(kept, {chunk.get(RECORD) or b"" for chunk in stored})
+    await integration.update_chunks(index, db, new.id, kb_id, keeper=keeper)
     moved = [chunk["chunk_id"] for chunk in plain]
     read = {chunk["chunk_id"]: chunk for chunk in await integration.get_chunk_by_id(moved, kb_id, _STORED)}
     for number, (chunk_id, sealed) in enumerate(zip(moved, db, strict=True)):
         _check_stored(chunk_id, read.get(chunk_id), sealed, index.rows[number])
     return len(moved)
+
+
+@dataclass(frozen=True)
+class _Replacing:
+    """A keeper for chunks that were read: the server cannot have let another version be read."""
+
+    keeper: Keeper
+    known: Collection[bytes]
+
+    async def write(self, kb_id: str, change: Change, send: Send, batch: Batch | None = None) -> Answer:
+        return await self.keeper.write(kb_id, change._replace(known=self.known), send, batch)
 
 
 def _opened(old: ExecutionContext, chunk: Mapping[str, Any]) -> Chunk:
