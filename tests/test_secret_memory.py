@@ -63,6 +63,9 @@ def work(context, stored):
     record = write_records(nonces, machine.epoch, "machine")[0]
     assert context.records.open(machine.records.seal("text", record), record) == "text"
     assert machine.to_dict_enc()["sk"]
+    manifests = ManifestKeys(context.subkey, context.id)
+    manifest = manifests.changed(EMPTY, [record], [])
+    assert manifests.open(manifests.seal(manifest, "kb"), "kb") == manifest
 context.begin_epoch()
 context.retire_epoch(1)
 stored = context.to_dict_enc()
