@@ -261,8 +261,10 @@ class Failing(XTraceIntegration):
 
 @pytest.mark.parametrize("sends", [True, False])
 @pytest.mark.parametrize("other", [True, False])
-async def test_an_upload_goes_on_where_it_stopped(owner, integration, kb_id, sends, other):
-    """The batch may have been stored or not, and somebody else may have written since."""
+@pytest.mark.parametrize("late", [True, False])
+async def test_an_upload_goes_on_where_it_stopped(owner, integration, kb_id, sends, other, late):
+    """The batch may have been stored or not, somebody else may have written since, and the server may have
+    forgotten what it answered."""
     client = Failing(ORG_ID, API_KEY, ADMIN_KEY, integration.api_url)
     client.batch_size, client.fails, client.sends = 2, 2, sends
     async with client:
@@ -273,7 +275,11 @@ async def test_an_upload_goes_on_where_it_stopped(owner, integration, kb_id, sen
         assert report.stored == 2
         if other:
             await stored(DataLoader(owner, integration), kb_id, chunks(1))
+        if late:
+            report.batches[1].idempotency_key += "?"
         await DataLoader(owner, client).dump_db(db, index, kb_id, report=report)
+        ids = [chunk_id for batch in report.batches for chunk_id in batch.response["chunk_ids"]]
+        assert len({*ids}) == 6
         assert report.stored == 6
         assert await fits(owner, integration, kb_id) == 6 + other
 

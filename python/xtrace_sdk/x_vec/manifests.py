@@ -9,6 +9,7 @@ comes with the manifest of its moment, and what this device has seen (`Pins`) te
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -231,6 +232,8 @@ class Manifests:
                 except ApiError as error:
                     if error.status != _CHANGED:
                         raise
+                if (answer := await self._answered(kb_id, change)) is not None:
+                    return answer
             refused: list[Step] | None = None
             for attempt in range(_ATTEMPTS):
                 steps = await self._steps(kb_id, change, refused)
@@ -247,6 +250,26 @@ class Manifests:
                 pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
         raise AssertionError("not reached")
+
+    async def _answered(self, kb_id: str, change: Change) -> Answer | None:
+        """The answer to an insertion that the server has made, and forgot that it did; None if it has not.
+
+        Made once more it would bring equal nonces, and with them the end of all searches.
+        """
+        from xtrace_sdk.integrations.answers import Answer
+
+        pin = await self.pin(kb_id)
+        stored = await self._server.look_up_manifest(kb_id, self._keys.context_id, everything=True)
+        ids = {row.record: row.chunk_id for row in stored.rows}
+        if not ids.keys() >= {*change.added}:
+            return None
+        state = opened(self._keys, kb_id, pin, stored.sealed)
+        records = as_table([row.record for row in stored.rows])
+        if state.manifest is None or not await asyncio.to_thread(fits, self._keys, state.manifest, records):
+            raise incomplete()
+        await asyncio.to_thread(pinned, self._pins, self._keys, kb_id, state)
+        body = json.dumps({"chunk_ids": [ids[record] for record in change.added]}).encode("ascii")
+        return Answer("POST", wire.CHUNKS, 200, wire.JSON, body, None)
 
     async def _steps(self, kb_id: str, change: Change, refused: list[Step] | None) -> list[Step]:
         """The manifests after a change; `refused` are those that the server has just refused."""
