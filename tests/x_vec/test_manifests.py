@@ -376,6 +376,9 @@ async def test_rows_without_a_manifest_are_not_taken_for_complete(owner, loader,
     ):
         with pytest.raises(IntegrityError, match=r"`xtrace keys manifest KB_ID --accept` .* manifest=False"):
             await call()
+    for no_filter in ({}, "{}", " { } ", "null"):
+        with pytest.raises(IntegrityError, match="manifest=False"):
+            await searched.nn_search_for_ids(BITS[0], 3, kb_id, no_filter)
     assert len(await searched.nn_search_for_ids(BITS[0], 3, kb_id, range_filter=[1, 9])) == 3
     assert len(await Retriever(owner, integration, manifest=False).nn_search_for_ids(BITS[0], 9, kb_id)) == 3
     care = ManifestCare(owner, integration, kb_id)

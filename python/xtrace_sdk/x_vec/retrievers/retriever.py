@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
@@ -241,7 +242,7 @@ class Retriever:
         self, query: Query, kb_id: str, meta_filter: Any, range_filter: Any
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], Table]:
         """Ids (N,), decoded distances (N,) and records (N, W) of all candidates that can be read."""
-        whole = meta_filter is None and range_filter is None
+        whole = range_filter is None and _matches_everything(meta_filter)
         kept = self._manifests if whole else None
         for _ in range(_ATTEMPTS):
             pin = None if kept is None else await kept.pin(kb_id)
@@ -321,6 +322,16 @@ class Retriever:
                 raise altered()
             opened["chunk_content"] = self.execution_context.open_content(chunk)
         return opened
+
+
+def _matches_everything(meta_filter: Any) -> bool:
+    """Whether a filter is none, written down in any way."""
+    if isinstance(meta_filter, str):
+        try:
+            meta_filter = json.loads(meta_filter)
+        except (ValueError, RecursionError):
+            return False  # it is refused when it is sent
+    return meta_filter is None or meta_filter == {}
 
 
 def nearest(ids: NDArray[np.int64], distances: NDArray[np.int32], k: int) -> NDArray[np.intp]:
