@@ -40,9 +40,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the tests' devices remember of manifests, and nothing of whoever runs them."""
     folder = tmp_path_factory.mktemp("state")
-    os.environ["XTRACE_STATE_DIR"] = str(folder)
-    yield folder
-    del os.environ["XTRACE_STATE_DIR"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))  # which reaches also commands run without XTRACE_...
+        yield folder
 
 
 @pytest.fixture(scope="session")

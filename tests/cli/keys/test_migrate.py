@@ -38,7 +38,11 @@ def strong(tmp_path, keys):
 @pytest.fixture
 def environment(keys, tmp_path, strong):
     path = {"XTRACE_EXECUTION_CONTEXT_PATH": str(tmp_path / "strong"), "XTRACE_OLD_PASS_PHRASE": "old"}
-    return {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **keys, **path}
+    return {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME") if name in os.environ},
+        **keys,
+        **path,
+    }
 
 
 def run(server, work):
