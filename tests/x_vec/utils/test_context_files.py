@@ -1,15 +1,18 @@
 """Stored contexts of every format version, which stay readable for ever."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from xtrace_sdk import _core
+from xtrace_sdk.errors import IntegrityError
 from xtrace_sdk.records import as_table
 from xtrace_sdk.x_vec.crypto.authenticated import read_records, write_records
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.execution_context_audit import Verdict, examine
+from xtrace_sdk.x_vec.utils.execution_context_files import check_pin
 from xtrace_sdk.x_vec.utils.execution_context_writer import WriterContext
 
 
@@ -72,3 +75,13 @@ def test_strong_contexts_and_what_is_stored_under_them(key_len, security, load_v
     distances = client.decode_records(answer, read_records(as_table(records)), query)
     assert distances.tolist() == [0, 0, 256, 256]
     assert examine(context.to_dict_enc()) == examine(case["stored"])
+
+
+def test_revisions_are_remembered_by_many_at_once(tmp_path):
+    pin = tmp_path / "new" / "pins"
+    with ThreadPoolExecutor(8) as threads:
+        for _ in threads.map(lambda number: check_pin(pin, f"context {number}", 5), range(40)):
+            pass
+    for number in range(40):
+        with pytest.raises(IntegrityError, match="revision 4, this device has seen 5"):
+            check_pin(pin, f"context {number}", 4)

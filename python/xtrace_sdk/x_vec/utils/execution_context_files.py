@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
@@ -48,22 +49,37 @@ def check_pin(pin: Path, context_id: str, revision: int) -> None:
 
     Raises IntegrityError, ConfigurationError for a file that is no such memory, OSError.
     """
-    pins: dict[str, Any] = {}
-    if pin.exists():
-        try:
-            pins = read_stored(pin)
-        except DecryptionError:
-            raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts") from None
-    known = pins.get(context_id, 0)
-    if not isinstance(known, int):
-        raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts")
-    if revision < known:
-        raise IntegrityError(
-            f"context {context_id}: the server gave revision {revision}, this device has seen {known}"
-        )
-    if revision > known:
-        prepare_target(pin)
-        write_private(pin, json.dumps({**pins, context_id: revision}).encode("ascii"))
+    pin.parent.mkdir(parents=True, exist_ok=True)
+    with locked(pin.parent):
+        pins: dict[str, Any] = {}
+        if pin.exists():
+            try:
+                pins = read_stored(pin)
+            except DecryptionError:
+                raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts") from None
+        known = pins.get(context_id, 0)
+        if not isinstance(known, int):
+            raise ConfigurationError(f"pin: {pin} does not hold revisions of contexts")
+        if revision < known:
+            raise IntegrityError(
+                f"context {context_id}: the server gave revision {revision}, this device has seen {known}"
+            )
+        if revision > known:
+            prepare_target(pin)
+            write_private(pin, json.dumps({**pins, context_id: revision}).encode("ascii"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes and threads from changing what is in the folder."""
+    import fcntl
+
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def check_fields(stored: Any, names: Iterable[str]) -> None:

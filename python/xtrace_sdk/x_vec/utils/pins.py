@@ -6,13 +6,11 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from xtrace_sdk.errors import ConfigurationError, DecryptionError, IntegrityError
-from xtrace_sdk.x_vec.utils.execution_context_files import read_stored, write_private
+from xtrace_sdk.x_vec.utils.execution_context_files import locked, read_stored, write_private
 
 _TAG_LENGTH = 64
 
@@ -74,7 +72,7 @@ class Pins:
             return
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(file.parent):
+            with locked(file.parent):
                 known = self.get(context_id, kb_id)
                 if known == seen or (known is not None and seen.counter < known.counter):
                     return
@@ -117,16 +115,3 @@ def _unusable(file: Path, error: OSError) -> ConfigurationError:
 
 def _is_tag(value: object) -> bool:
     return isinstance(value, str) and len(value) == _TAG_LENGTH and set(value) <= set("0123456789abcdef")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes and threads from changing what is in the folder."""
-    import fcntl
-
-    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
