@@ -343,7 +343,7 @@ class Pair:
 
 
 def pair(folder: Path, options: argparse.Namespace) -> int:
-    """Two servers, eight knowledge bases, a writer and a reader for each."""
+    """Two servers, eight knowledge bases, a writer and a reader for each; one with a manifest, for all."""
     postgres = Postgres(folder)
     servers = []
     for name in ("first", "second"):
@@ -354,6 +354,8 @@ def pair(folder: Path, options: argparse.Namespace) -> int:
     for one in pairs:
         for thread in one.threads:
             thread.start()
+    kept = servers[0].new_kb()
+    keepers = [Keepers(server, kept, 2, 1000 * at) for at, server in enumerate(servers)]
     end = time.monotonic() + options.seconds
     while time.monotonic() < end and not any(one.faults for one in pairs):
         time.sleep(0.05)
@@ -362,7 +364,9 @@ def pair(folder: Path, options: argparse.Namespace) -> int:
     for one in pairs:
         for thread in one.threads:
             thread.join()
-    found = [line for one in pairs for line in one.faults]
+    for keeper in keepers:
+        keeper.get_on()
+    found = [line for one in pairs for line in one.faults] + [line for one in keepers for line in one.end()]
     changes = sum(one.acknowledged for one in pairs)
     searches = sum(one.searches for one in pairs)
     print(f"two servers: {changes:,} changes, {searches:,} searches, {len(found)} faults", flush=True)

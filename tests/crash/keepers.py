@@ -18,19 +18,20 @@ from xtrace_sdk import wire
 class Keepers:
     """Threads that change a knowledge base with a manifest: the number and the sum of its records."""
 
-    def __init__(self, server: Server, kb: str, count: int = 4) -> None:
+    def __init__(self, server: Server, kb: str, count: int = 4, seed: int = 1000) -> None:
         self.faults: list[str] = []
         self.acknowledged = 0
         self.refused = 0
         self._server, self._kb = server, kb
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._guarded, args=(at,)) for at in range(count)]
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(random.Random(seed + at),)) for at in range(count)
+        ]
         for thread in self._threads:
             thread.start()
 
-    def _guarded(self, keeper: int) -> None:
+    def _guarded(self, draw: random.Random) -> None:
         try:
-            draw = random.Random(1000 + keeper)
             with self._server.client() as api:
                 while not self._stop.is_set():
                     self._change(api, draw)
