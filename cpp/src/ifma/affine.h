@@ -28,7 +28,7 @@ XVEC_INLINE void map_rows(const AffineTables<KeyLen, XPieces>& tables, std::uint
     words_to_limbs<kMatrixBits, Tables::x_words, Tables::x_limbs>(frame.limbs, frame.words);
     load_rows<Tables::f_words>(frame.words, f + i * Tables::f_words, 8 * Tables::f_words);
     words_to_limbs<kMatrixBits, Tables::f_words, Tables::f_limbs>(frame.limbs + Tables::x_limbs, frame.words);
-    apply_matrix(frame.columns, frame.limbs, tables.matrix, tables.modulus);
+    apply_matrix(frame.columns, frame.limbs, tables.matrix, tables.modulus, kNothing);
     limbs_to_words<kMatrixBits, MatrixSize<KeyLen>::limbs, Tables::words>(frame.words, frame.columns + 2);
     store_rows<Tables::words>(y + i * Tables::words, 8 * Tables::words, frame.words);
   }

@@ -176,7 +176,7 @@ XVEC_INLINE void encrypt_side_alone(OwnerFrame<KeyLen>& frame, OwnerPadic<KeyLen
 // frame.words = the ciphertexts.
 template <int KeyLen>
 XVEC_INLINE void combine_sides(OwnerFrame<KeyLen>& frame, const OwnerTables<KeyLen>& tables) {
-  apply_matrix(frame.columns, frame.digits, tables.combine, tables.n_squared);
+  apply_matrix(frame.columns, frame.digits, tables.combine, tables.n_squared, kNothing);
   limbs_to_words<kMatrixBits, MatrixSize<4 * KeyLen>::limbs, OwnerFrame<KeyLen>::kCipherWords>(frame.words,
                                                                                                frame.columns + 2);
 }

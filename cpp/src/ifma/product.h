@@ -113,11 +113,15 @@ XVEC_NOINLINE void subtract_modulus(Lanes* r, const MatrixModulus<Bits>& modulus
   for (int k = 0; k < kLimbs; ++k) r[k] = load(limbs[k]);
 }
 
+// For apply_matrix(): nothing is done between strips.
+constexpr auto kNothing = [](int) {};
+
 // columns[2 + k], k < limbs, becomes limb k of sum x_j w_j mod N, canonical (see Matrix for w_j); columns holds limbs
-// + 2. x: Rows vectors with 0 <= x_j < 2^51.
-template <int Bits, int Rows>
+// + 2. x: Rows vectors with 0 <= x_j < 2^51. before(strip) runs before every strip: loads and stores that wait on
+// memory cost least in small portions.
+template <int Bits, int Rows, class Before>
 XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<Bits, Rows>& matrix,
-                              const MatrixModulus<Bits>& modulus) {
+                              const MatrixModulus<Bits>& modulus, Before before) {
   using Size = MatrixSize<Bits>;
   constexpr int kLimbs = Size::limbs;
   const Lanes mask = broadcast((std::uint64_t{1} << kMatrixBits) - 1);
@@ -141,11 +145,13 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<Bits,
 
   MatrixCarry state{zero(), zero(), zero(), zero()};
   XVEC_ROLLED for (int strip = 0; strip < Size::wide_strips; ++strip) {
+    before(strip);
     matrix_strip<Size::width>(columns, strip, strip * Size::width, x, matrix, modulus, low_start, low_start0, state);
   }
   if constexpr (Size::wide_strips < Size::strips) {
     constexpr int kWidth = Size::width - 1;
     XVEC_ROLLED for (int strip = Size::wide_strips; strip < Size::strips; ++strip) {
+      before(strip);
       matrix_strip<kWidth>(columns, strip, strip * kWidth + Size::wide_strips, x, matrix, modulus, low_start,
                            low_start0, state);
     }
@@ -172,45 +178,59 @@ XVEC_INLINE void apply_matrix(Lanes* columns, const Lanes* x, const Matrix<Bits,
 enum class Stores { cached, streaming };
 constexpr std::size_t kStreamingRows = 64;
 
-// Copies Bytes bytes from a 64-byte aligned buffer to anywhere, whole cache lines by streaming stores.
-template <int Bytes>
-XVEC_INLINE void stream(std::uint8_t* to, const std::uint8_t* from) {
-  const std::size_t head = -reinterpret_cast<std::uintptr_t>(to) % 64;
-  if (head == 0) {
-    for (int k = 0; k < Bytes; k += 64) _mm512_stream_si512(reinterpret_cast<Lanes*>(to + k), load(from + k));
-    return;
-  }
-  __builtin_memcpy(to, from, head);
-  to += head;
-  from += head;
-  for (int k = 0; k < Bytes - 64; k += 64) _mm512_stream_si512(reinterpret_cast<Lanes*>(to + k), load(from + k));
-  __builtin_memcpy(to + Bytes - 64, from + Bytes - 64, 64 - head);
-}
+// Results of a block on their way round the caches: written while the next block is worked on, a few lines at a time,
+// as the processor has room for few.
+template <int KeyLen>
+struct StreamedBlock {
+  static constexpr int bytes = kLanes * 8 * MatrixSize<4 * KeyLen>::words, lines = bytes / 64;
+  alignas(64) std::uint8_t rows[bytes];
+  std::uint8_t* to = nullptr;  // any alignment; null: nothing waits
 
-// One block of eight rows, contiguous if streaming. next: the block that follows, to be fetched meanwhile.
+  // Lines first .. last - 1. The first and the last, where `to` is not aligned, are written in parts.
+  XVEC_INLINE void write(int first, int last) const {
+    const int head = static_cast<int>(-reinterpret_cast<std::uintptr_t>(to) % 64);
+    if (head != 0) {
+      if (first == 0) __builtin_memcpy(to, rows, head);
+      if (last == lines) {
+        --last;
+        __builtin_memcpy(to + bytes - (64 - head), rows + bytes - (64 - head), 64 - head);
+      }
+    }
+    for (int k = first; k < last; ++k) {
+      _mm512_stream_si512(reinterpret_cast<Lanes*>(to + head + 64 * k), load(rows + head + 64 * k));
+    }
+  }
+};
+
+// One block of eight rows, contiguous if streaming. next: the block that follows, to be fetched meanwhile; streamed:
+// the block before, if streaming, and then this one.
 template <int KeyLen, Stores kStores>
 XVEC_NOINLINE void multiply_block(const MatrixModulus<4 * KeyLen>& modulus, const QueryMatrix<KeyLen>& query,
                                   const std::uint8_t* in, const std::uint8_t* next, std::uint8_t* out,
-                                  std::size_t stride) noexcept {
+                                  std::size_t stride, StreamedBlock<KeyLen>& streamed) noexcept {
   using Size = MatrixSize<4 * KeyLen>;
-  constexpr int kBytes = 8 * Size::words;
+  constexpr int kBytes = 8 * Size::words, kLines = StreamedBlock<KeyLen>::lines;
+  constexpr int kPerStrip = (kLines + Size::strips - 1) / Size::strips;
   Lanes words[Size::words], limbs[Size::limbs], columns[Size::limbs + 2];
   load_rows<Size::words>(words, in, stride);
-  for (int i = 0; i < kLanes; ++i) {
-    for (int k = 0; k < kBytes; k += 64) _mm_prefetch(next + i * stride + k, _MM_HINT_T0);
-    if constexpr (kStores == Stores::cached) {
-      for (int k = 0; k < kBytes; k += 64) __builtin_prefetch(out + i * stride + k, 1);
-    }
-  }
   words_to_limbs<kMatrixBits, Size::words, Size::limbs>(limbs, words);
-  apply_matrix(columns, limbs, query, modulus);
+  apply_matrix(columns, limbs, query, modulus, [&](int strip) __attribute__((always_inline)) {
+    const int first = strip * kPerStrip, last = first + kPerStrip < kLines ? first + kPerStrip : kLines;
+    for (int line = first; line < last; ++line) {
+      const std::size_t at = line * 64 / kBytes * stride + line * 64 % kBytes;
+      _mm_prefetch(next + at, _MM_HINT_T0);
+      if constexpr (kStores == Stores::cached) __builtin_prefetch(out + at, 1);
+    }
+    if constexpr (kStores == Stores::streaming) {
+      if (streamed.to != nullptr && first < last) streamed.write(first, last);
+    }
+  });
   limbs_to_words<kMatrixBits, Size::limbs, Size::words>(words, columns + 2);
   if constexpr (kStores == Stores::cached) {
     store_rows<Size::words>(out, stride, words);
   } else {
-    alignas(64) std::uint8_t rows[kLanes * kBytes];
-    store_rows<Size::words>(rows, kBytes, words);
-    stream<sizeof rows>(out, rows);
+    store_rows<Size::words>(streamed.rows, kBytes, words);
+    streamed.to = out;
   }
 }
 
@@ -219,17 +239,21 @@ XVEC_INLINE void multiply_rows(const MatrixModulus<4 * KeyLen>& modulus, const Q
                                const std::uint8_t* in, std::uint8_t* out, std::size_t stride, std::size_t count) {
   // In place, the lines are in the cache already; apart, rows begin and end in too many partial lines.
   const bool streaming = in != out && stride == 8 * MatrixSize<4 * KeyLen>::words && count >= kStreamingRows;
+  StreamedBlock<KeyLen> streamed;
   for (std::size_t i = 0; i < count; i += kLanes) {
     const std::uint8_t* block = in + i * stride;
     const std::uint8_t* next = i + kLanes < count ? block + kLanes * stride : block;
     if (streaming) {
-      multiply_block<KeyLen, Stores::streaming>(modulus, query, block, next, out + i * stride, stride);
+      multiply_block<KeyLen, Stores::streaming>(modulus, query, block, next, out + i * stride, stride, streamed);
     } else {
-      multiply_block<KeyLen, Stores::cached>(modulus, query, block, next, out + i * stride, stride);
+      multiply_block<KeyLen, Stores::cached>(modulus, query, block, next, out + i * stride, stride, streamed);
     }
   }
-  // Streamed rows must be visible before whatever tells another thread that they are there.
-  if (streaming) _mm_sfence();
+  if (streaming) {
+    streamed.write(0, StreamedBlock<KeyLen>::lines);
+    // Streamed rows must be visible before whatever tells another thread that they are there.
+    _mm_sfence();
+  }
 }
 
 }  // namespace
