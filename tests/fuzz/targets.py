@@ -18,12 +18,19 @@ import numpy as np
 from pydantic import ValidationError
 
 from xtrace_sdk import _core, wire
-from xtrace_sdk.errors import CiphertextError, InputError, XTraceError
+from xtrace_sdk.errors import CiphertextError, InputError, IntegrityError, XTraceError
+from xtrace_sdk.integrations.answers import Answer
+from xtrace_sdk.integrations.errors import UnexpectedAnswerError
+from xtrace_sdk.integrations.manifests import ManifestCalls
+from xtrace_sdk.records import as_table
 from xtrace_sdk.server import models
 from xtrace_sdk.server.filters import parse_filter
 from xtrace_sdk.server.storage.filter_statements import compile_filter
 from xtrace_sdk.server.storage.sqlite import SqliteStore
 from xtrace_sdk.server.storage.statements import for_sqlite
+from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys, read_records
+from xtrace_sdk.x_vec.crypto.manifest import ManifestKeys
+from xtrace_sdk.x_vec.crypto.secrets import SecretBytes
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.execution_context_audit import examine
 from xtrace_sdk.x_vec.utils.execution_context_files import read_stored
@@ -166,6 +173,57 @@ def filters(data: bytes) -> None:
     assert count in (0, 1)
 
 
+def _subkey(_label: bytes, _epoch: int) -> SecretBytes:
+    return SecretBytes(32)
+
+
+@cache
+def _owner() -> tuple[RecordKeys, ManifestKeys]:
+    return RecordKeys.of_owner(_subkey, lambda: 1), ManifestKeys(_subkey, "context")
+
+
+def records(data: bytes) -> None:
+    """What stands beside vectors: a record, behind its length, and the content that is sealed to it."""
+    if not data:
+        return
+    record, content = data[1 : 1 + data[0]], data[1 + data[0] :]
+    keys, manifests = _owner()
+    with suppress(InputError):
+        assert wire.decode_record(wire.encode_record(record), "record") == record
+    table = as_table([record, record])
+    with suppress(IntegrityError):
+        parts = read_records(table)
+        assert len(parts.nonces) == len(parts.epochs) == len(parts.writers) == 2
+    with suppress(IntegrityError):
+        manifests.total(np.frombuffer(data, np.uint8).reshape(1, -1))
+    with suppress(IntegrityError):
+        keys.open(content, record)
+
+
+class Answering(ManifestCalls):
+    """A server's answer to all questions about manifests."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+
+    async def _data(self, method: str, template: str, *_: object, **__: object) -> Answer:
+        return Answer(method, template, 200, wire.JSON, self.body, None)
+
+
+def manifests(data: bytes) -> None:
+    """A manifest as it is sealed, in the header of a request, and in an answer beside records."""
+    _, keys = _owner()
+    with suppress(IntegrityError):
+        keys.open(data, "kb")
+    with suppress(InputError):
+        parts = wire.decode_manifest_header(data.decode("latin-1"))
+        assert wire.decode_manifest_header(wire.encode_manifest_header(*parts)) == parts
+    with suppress(StopIteration, UnexpectedAnswerError):  # it waits for nothing
+        Answering(data).look_up_manifest("kb", "context", chunk_ids=[1, 2]).send(None)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (context, ciphertexts, distances, rows, bodies, filters)
+    target.__name__: target
+    for target in (context, ciphertexts, distances, rows, bodies, filters, records, manifests)
 }
