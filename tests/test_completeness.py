@@ -17,11 +17,12 @@ import asyncio
 import importlib.util
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,7 @@ import pytest
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import IntegrityError
+from xtrace_sdk.integrations.errors import ServerError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.records import as_table
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -283,6 +285,33 @@ async def test_a_database_restored_from_a_copy_is_noticed_until_it_is_accepted(t
             assert len(await retriever.nn_search_for_ids(bits[0], 9, kb_id)) == 3
             await loader.upsert_one({"chunk_content": "after"}, bits[3], kb_id)
             assert len(await retriever.nn_search_for_ids(bits[0], 9, kb_id)) == 4
+
+
+async def test_a_manifest_that_is_damaged_in_the_database_can_be_made_anew(tmp_path: Path) -> None:
+    context = tampering.ExecutionContext.create(
+        "p", embedding_length=48, key_len=256, alpha_len=128, allow_insecure=True
+    )
+    bits = np.random.default_rng(4).integers(0, 2, (2, 48), dtype=np.uint8)
+    keys = (tampering.ORG_ID, tampering.API_KEY, tampering.ADMIN_KEY)
+    with tampering.running(tmp_path) as url:
+        async with XTraceIntegration(*keys, api_url=url, retries=0) as client:
+            kb_id = (await client.create_kb("damaged"))["id"]
+            loader = DataLoader(context, client)
+            await loader.upsert_one({"chunk_content": "text"}, bits[0], kb_id)
+            with closing(sqlite3.connect(tmp_path / "data" / "xtrace.sqlite3")) as database, database:
+                database.execute("UPDATE manifests SET sealed = zeroblob(length(sealed))")
+            care = ManifestCare(context, client, kb_id)
+            for call in (
+                lambda: care.examine(),
+                lambda: loader.upsert_one({"chunk_content": "more"}, bits[1], kb_id),
+            ):
+                with pytest.raises(ServerError, match="manifest is damaged"):
+                    await call()
+            await care.remove()
+            assert (await care.examine()).listed is None
+            await care.accept()
+            await loader.upsert_one({"chunk_content": "more"}, bits[1], kb_id)
+            assert len(await Retriever(context, client).nn_search_for_ids(bits[0], 9, kb_id)) == 2
 
 
 async def measure(attempts: int, key_len: int, dimensions: int) -> int:

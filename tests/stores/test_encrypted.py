@@ -105,7 +105,7 @@ async def test_metadata_reach_the_server_as_tokens_in_no_telling_order(
     (stored,) = await integration.meta_search(kb_id, {}, context.id)
     tokens = Tokens(context)
     fields = [tokens.field(namespace, name, n) for n, name in enumerate(("one", "two", "three"), 1)]
-    assert stored["meta_data"] == {"tag1": tokens.chunk(namespace, "a"), "facets": sorted(fields)}
+    assert stored["meta_data"] == {"facets": sorted(fields)}
     assert (stored["key"], stored["name"]) == (tokens.chunk(namespace, "a"), "")
 
 

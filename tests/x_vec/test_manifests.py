@@ -82,6 +82,8 @@ async def test_every_change_keeps_it_right(owner, loader, integration, kb_id):
     assert (await loader.delete_chunks_by_meta({"tag1": "1"}, kb_id))["deleted_count"] == 2
     assert (await loader.delete_chunks_by_meta({"tag1": "none"}, kb_id))["deleted_count"] == 0
     assert await fits(owner, integration, kb_id) == 6
+    await stored(loader, kb_id, keyed[:2])
+    assert (await loader.delete_chunks_by_key(["key 1", "none"], kb_id))["deleted_count"] == 1
     await integration.patch_chunks(kb_id, owner.id, [{"chunk_id": 2, "name": "another"}])
     assert await fits(owner, integration, kb_id) == 6
 
@@ -381,6 +383,8 @@ async def test_rows_without_a_manifest_are_not_taken_for_complete(owner, loader,
             await searched.nn_search_for_ids(BITS[0], 3, kb_id, no_filter)
     assert len(await searched.nn_search_for_ids(BITS[0], 3, kb_id, range_filter=[1, 9])) == 3
     assert len(await Retriever(owner, integration, manifest=False).nn_search_for_ids(BITS[0], 9, kb_id)) == 3
+    await stored(without, kb_id, [{**chunks(1)[0], "key": "k"}])
+    assert (await without.delete_chunks_by_key(["k", "none"], kb_id))["deleted_count"] == 1
     care = ManifestCare(owner, integration, kb_id)
     assert (await care.examine()).listed is None
     await care.accept()

@@ -28,8 +28,7 @@ from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.pins import Pins
 
-_ID_TAG: Final = "tag1"  # holds the id's token a second time: filters know no keys
-_IDS_AT_ONCE: Final = 1000  # of a filter
+_IDS_AT_ONCE: Final = 1000  # of a look-up, or of a filter
 _CHUNKS_AT_ONCE: Final = 256
 _ATTEMPTS: Final = 3
 _CONTENT: Final = ("chunk_id", "chunk_content")
@@ -137,7 +136,7 @@ class EncryptedVectorStore(Secret):
     def _visible(self, chunk: Chunk, namespace: str) -> dict[str, Any]:
         """What the server sees of a chunk beside ciphertexts: tokens, in no telling order."""
         facets = [self._tokens.field(namespace, name, value) for name, value in chunk.metadata.items()]
-        return {_ID_TAG: self._tokens.chunk(namespace, chunk.id), "facets": sorted(facets)}
+        return {wire.FACETS: sorted(facets)}
 
     async def search(
         self,
@@ -209,9 +208,7 @@ class EncryptedVectorStore(Secret):
 
         async def delete(kb_id: str) -> None:
             for at in range(0, len(tokens), _IDS_AT_ONCE):
-                await self._loader.delete_chunks_by_meta(
-                    {_ID_TAG: {"$in": tokens[at : at + _IDS_AT_ONCE]}}, kb_id
-                )
+                await self._loader.delete_chunks_by_key(tokens[at : at + _IDS_AT_ONCE], kb_id)
 
         if tokens:
             await self._in(namespace, delete)

@@ -272,8 +272,17 @@ class DataLoader:
         """Delete chunks by their ids; absent ids are ignored. Has ``deleted_count``."""
         return await self.integration.delete_chunks(chunk_ids, kb_id, keeper=self._manifests)
 
+    async def delete_chunks_by_key(self, keys: Sequence[str], kb_id: str) -> dict[str, Any]:
+        """Delete the chunks with these keys; absent ones are ignored. Has ``deleted_count``."""
+        context_id = self.execution_context.id
+        if self._manifests is None:
+            condition = {"key": {"$in": listed(keys, "keys")}}
+            return await self.integration.delete_chunks_by_meta(kb_id, context_id, condition)
+        found = await self.integration.look_up_manifest(kb_id, context_id, keys=keys)
+        return await self.delete_chunks([row.chunk_id for row in found.rows], kb_id)
+
     async def delete_chunks_by_meta(self, meta_filter: Mapping[str, Any] | str, kb_id: str) -> dict[str, Any]:
-        """Delete the chunks whose metadata matches. Has ``deleted_count``."""
+        """Delete the chunks whose metadata matches, which is the server's word. Has ``deleted_count``."""
         return await self.integration.delete_chunks_by_meta(
             kb_id, self.execution_context.id, meta_filter, keeper=self._manifests
         )
