@@ -423,6 +423,21 @@ async def test_bare_calls_keep_it_where_a_loader_has_worked(owner, loader, integ
     assert await fits(owner, integration, kb_id) == 4
 
 
+@pytest.mark.parametrize("encoding", ["plain", "authenticated"])
+async def test_a_bare_call_that_takes_a_chunk_to_another_context(owner, loader, integration, kb_id, encoding):
+    """The manifest of the one that it leaves lists it no longer, nor what became of it."""
+    await stored(loader, kb_id, chunks(3))
+    other = ExecutionContext.create(
+        "p", embedding_length=DIMENSIONS, key_len=256, alpha_len=128, encoding=encoding, allow_insecure=True
+    )
+    taking = DataLoader(other, integration, manifest=False)
+    index, db = await taking.load_data_from_memory(chunks(1, chunk_id=2), BITS[:1], disable_progress=True)
+    await integration.register_public_context(other.public_part(), other.id)
+    await integration.register_kb_binding(kb_id, other.id)
+    await integration.update_chunks(index, db, other.id, kb_id)
+    assert await fits(owner, integration, kb_id) == 2
+
+
 async def test_a_removed_manifest_lets_writers_in(owner, loader, integration, kb_id):
     await stored(loader, kb_id, chunks(2))
     await ManifestCare(owner, integration, kb_id).remove()

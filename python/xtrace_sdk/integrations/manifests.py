@@ -37,9 +37,18 @@ class ManifestCalls(ABC):
         self._keepers[context_id] = keeper
 
     async def _kept(
-        self, keeper: Keeper | None, kb_id: str, change: Change, send: Send, batch: Batch | None = None
+        self,
+        keeper: Keeper | None,
+        kb_id: str,
+        context_id: str | None,
+        change: Change,
+        send: Send,
+        batch: Batch | None = None,
     ) -> Answer:
-        """Send a change by way of the `keeper`, without one when the server refuses it by those known."""
+        """Send a change by way of the `keeper`, without one when the server refuses it by those known.
+
+        `context_id` is the context that it adds rows to, None if it adds none.
+        """
         if keeper is not None:
             return await keeper.write(kb_id, change, send, batch)
         try:
@@ -47,9 +56,11 @@ class ManifestCalls(ABC):
         except ConflictError as error:
             if error.status != REFUSED:
                 raise
-            for known in self._keepers.values():
+            for context, known in self._keepers.items():
+                # Of another context than the one that gets the rows, it can only lose some.
+                own = change if context == context_id else change._replace(added=())
                 try:
-                    return await known.write(kb_id, change, send, batch)
+                    return await known.write(kb_id, own, send, batch)
                 except ConflictError as other:
                     if other.status != REFUSED:
                         raise

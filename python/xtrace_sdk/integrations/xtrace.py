@@ -199,7 +199,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         async def send(batch: Batch, chunks: list[Json]) -> Json:
             if batch.response is None:
                 insert = partial(self._insert, kb_id, chunks, context_id, batch.idempotency_key)
-                answer = await self._kept(keeper, kb_id, Change.of(chunks), insert, batch)
+                answer = await self._kept(keeper, kb_id, context_id, Change.of(chunks), insert, batch)
                 batch.response = answer.inserted(len(chunks))
             if progress is not None:
                 progress(record.stored, len(db))
@@ -258,7 +258,9 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         try:
             for chunks in batches(chunk_updates, rows, update=True, max_count=self.batch_size):
                 update = partial(self._update, kb_id, chunks, context_id)
-                answers.append((await self._kept(keeper, kb_id, Change.of(chunks), update)).object())
+                answers.append(
+                    (await self._kept(keeper, kb_id, context_id, Change.of(chunks), update)).object()
+                )
                 updated += len(chunks)
         except Exception as error:
             error.add_note(f"{updated} of {len(chunk_updates)} chunks were updated")
@@ -283,7 +285,7 @@ class XTraceIntegration(AdminCalls, ManifestCalls):
         for ids in id_groups(chunk_ids) or [[]]:
             delete = partial(self._delete, [("kb_id", checked_id(kb_id, "kb_id")), *ids])
             change = Change(chunk_ids=[int(text) for _, text in ids])
-            received = await self._kept(keeper, kb_id, change, delete)
+            received = await self._kept(keeper, kb_id, None, change, delete)
             answer = received.object()
             deleted += received.count("deleted_count")
         return {**answer, "deleted_count": deleted}
