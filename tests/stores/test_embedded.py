@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from xtrace_sdk.errors import ConfigurationError, DecryptionError, DimensionMismatchError
+from xtrace_sdk.errors import ConfigurationError, DecryptionError, DimensionMismatchError, NotLoadedError
 from xtrace_sdk.stores import EncryptedVectorStore
 from xtrace_sdk.stores import embedded as module
 from xtrace_sdk.stores.embedded import EmbeddedServer
@@ -56,6 +56,8 @@ async def test_a_folder_keeps_what_was_stored(tmp_path, embedded, everything, mo
             assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     assert gone(process.pid)
     await store.close()  # again
+    with pytest.raises(NotLoadedError):  # its keys are wiped
+        await store.upsert(chunks, "space")
 
     async with await opening(folder) as store:
         assert await everything(store, "space") == [one.chunk for one in chunks]

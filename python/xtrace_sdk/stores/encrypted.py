@@ -102,6 +102,7 @@ class EncryptedVectorStore(Secret):
         async with AsyncExitStack() as stack:
             stack.callback(os.close, _locked(folder))
             context = await asyncio.to_thread(_context, folder, dimensions, key_provider, key_len)
+            stack.callback(context.close)
             server = await asyncio.to_thread(EmbeddedServer, folder / "server", folder / "server.log")
             stack.push_async_callback(asyncio.to_thread, server.stop)
             keys = server.credentials
@@ -260,7 +261,7 @@ class EncryptedVectorStore(Secret):
         return await self._find(checks.checked_namespace(namespace), create=True) or ""
 
     async def close(self) -> None:
-        """End the server that `open` started. Without one, nothing."""
+        """End the server that `open` started and wipe the keys that it read. Without one, nothing."""
         await self._owned.aclose()
 
     async def __aenter__(self) -> Self:
