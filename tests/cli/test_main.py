@@ -59,6 +59,13 @@ def test_every_command_that_ends_speaks_json():
     assert set(COMMANDS) - with_json == {("serve",), ("shell",)}
 
 
+@pytest.mark.parametrize("group", ["", "kb", "api-keys", "org", "keys", "xvec"])
+def test_help_says_whole_sentences(group):
+    done = CliRunner().invoke(app, [*group.split(), "--help"], terminal_width=80)
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert listed and all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
 def test_wrong_usage_is_json_after_json(names):
     done = CliRunner().invoke(app, [*names, "--json", "--no-such-option"])

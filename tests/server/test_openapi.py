@@ -9,7 +9,8 @@ import pytest
 
 from xtrace_sdk import wire
 
-CASES = os.environ.get("SCHEMATHESIS_CASES", "3")  # per operation; the long run: 500
+CASES = int(os.environ.get("SCHEMATHESIS_CASES", "3"))  # per operation; the long run: 500
+SECONDS = 600 + 20 * CASES
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -42,7 +43,7 @@ def test_every_reference_resolves(live) -> None:
     assert set(references(document)) <= schemas
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(SECONDS)
 def test_schemathesis_finds_nothing(org, client, kb, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
     org.insert(kb, client.context_id, client.chunks(client.vectors(5), meta_data={"tag1": "a"}))
@@ -59,9 +60,9 @@ def test_schemathesis_finds_nothing(org, client, kb, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "schemathesis.cli",
         "--config-file", str(tmp_path / "schemathesis.toml"), "--no-color",
-        "run", f"{org.server.url}/openapi.json", "--max-examples", CASES,
+        "run", f"{org.server.url}/openapi.json", "--max-examples", str(CASES),
         "--generation-deterministic",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=580)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS - 20)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert "Tested: 31" in done.stdout

@@ -81,7 +81,7 @@ async def grant(
     json_output: options.Json = False,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Set the right of an API key on a knowledge base; none takes it away."""
+    """Set the right of an API key on a knowledge base. The right "none" takes it away."""
     async with Settings.load(env_file).connect(admin=True) as client:
         record = await client.set_key_permission(key_hash, kb_id, permission.bits)
     if json_output:

@@ -48,7 +48,7 @@ def bench(
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Measure encryption, products, decoding and searches on this machine; every answer is checked."""
+    """Measure this machine: encryption, products, decoding, searches. Every answer is checked."""
     from xtrace_sdk import _core
     from xtrace_sdk.bench.measure import FULL, QUICK, SMOKE
     from xtrace_sdk.bench.peers import PEERS

@@ -73,7 +73,7 @@ async def init(
     ] = False,
     json_output: options.Json = False,
 ) -> None:
-    """Prepare a project: settings, embedding model, and a context with new keys.
+    """Prepare a project: its settings, its embedding, and your keys.
 
     Asks at a terminal for what no option tells. Settings go to the .env file, the model's description to
     data/embed_model, the context, sealed by a passphrase or by AWS KMS, to data/exec_context. Secrets go to
@@ -131,9 +131,10 @@ async def init(
     if json_output:
         print_json({"context_id": context.id, "env_file": str(env_file), "in_keyring": kept})
         return
+    model_name = " ".join(dict.fromkeys([described.provider, described.model_name]))  # simhash once
     rows = [
         ("server", f"{settings.api_url}, organisation {settings.org_id}"),
-        ("embedding", f"{described.provider} {described.model_name}, {described.dim} dimensions"),
+        ("embedding", f"{model_name}, {described.dim} dimensions"),
         ("context", f"{'new' if new else 'kept'}: {settings.context_path}, id {context.id[:12]}…"),
         ("settings", str(env_file)),
         ("keyring", ", ".join(kept) or "none (needs the extra 'keyring' and a system that has one)"),

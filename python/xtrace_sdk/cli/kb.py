@@ -177,7 +177,12 @@ async def delete(
 ) -> None:
     """Delete knowledge bases with all their chunks. Exits with 1 unless all were deleted."""
     settings = Settings.load(env_file, api_key)
-    confirm(f"Delete {len(kb_ids)} knowledge base(s) with all their chunks?", yes=yes, as_json=json_output)
+    what = (
+        "this knowledge base with all its"
+        if len(kb_ids) == 1
+        else f"{len(kb_ids)} knowledge bases with all their"
+    )
+    confirm(f"Delete {what} chunks?", yes=yes, as_json=json_output)
     results: list[dict[str, Any]] = []
     async with settings.connect(admin=True) as client:
         for kb_id in kb_ids:

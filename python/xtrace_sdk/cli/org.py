@@ -28,10 +28,10 @@ async def create(
     ] = None,
     json_output: options.Json = False,
 ) -> None:
-    """Make another organisation, with an admin key and an API key that are shown this once.
+    """Make another organisation and show its keys, this once.
 
-    Run it where the server keeps its data; the server may be running. Organisations see nothing of each
-    other.
+    It has an admin key and an API key. Run it where the server keeps its data; the server may be running.
+    Organisations see nothing of each other.
     """
     try:
         from xtrace_sdk.server.organisations import create_org

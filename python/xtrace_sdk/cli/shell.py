@@ -24,7 +24,7 @@ _LEAVE: Final = ("quit", "exit", ":q")
 
 @command
 def shell() -> None:
-    """Take commands at a prompt, without `xtrace` before them; leave with quit, exit or :q."""
+    """Take commands at a prompt, without `xtrace` before them. Leave with quit, exit or :q."""
     from xtrace_sdk.cli.main import app
 
     commands = typer.main.get_command(app)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @command
 def verify(data: Data = DATA, database_url: DatabaseUrl = None, json_output: Json = False) -> None:
-    """Read everything that the server stores and name what is damaged; then status 1."""
+    """Read everything that the server stores. Damage is named, and then the status is 1."""
     from xtrace_sdk.server.storage.integrity import verify as examine
 
     report = _with_store(examine, data, database_url, json_output)
@@ -45,7 +45,7 @@ def backup(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Write one state of the server's data to a file, while the server goes on working."""
+    """Write one state of the server's data to a file. The server goes on working."""
     from xtrace_sdk.server.storage.backup import backup as write
     from xtrace_sdk.server.storage.sqlite import SqliteStore
 
@@ -78,7 +78,7 @@ def restore(
     database_url: DatabaseUrl = None,
     json_output: Json = False,
 ) -> None:
-    """Fill an empty database from a backup: all of it, or nothing if the file is not whole."""
+    """Fill an empty database from a backup. Nothing is stored if the file is not whole."""
     from xtrace_sdk.server.storage.backup import restore as read
 
     rows = _with_store(lambda store: read(store, file), data, database_url, json_output, new=True)
@@ -104,7 +104,7 @@ def _with_store(
         if new:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not settings.database.is_file():
-            fail(f"data: no database in {data}", as_json=as_json, code=USAGE)
+            fail(f"--data: no database in {data}; name the server's folder", as_json=as_json, code=USAGE)
 
     async def run() -> T:
         store = await open_store(settings)

@@ -57,8 +57,9 @@ def demo(
         bool, typer.Option("--json", help="Print one JSON object at the end and nothing else.")
     ] = False,
 ) -> None:
-    """Encrypt thousands of real texts, search them through a server that holds no key, prove every answer.
+    """Search thousands of encrypted texts and prove every answer.
 
+    The server that is searched holds no key.
     Indexes the docstrings of Python's standard library, unless --docs names a folder. Starts a server of its
     own on this machine and leaves nothing behind. For every question the encrypted distances of all documents
     are compared with the plain ones; a difference ends the demo with status 1.

@@ -60,7 +60,7 @@ async def begin_epoch(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Start a key epoch: what is stored from now on is under a key of its own; the rest stays readable."""
+    """Start a key epoch: new data are under a key of their own. The rest stays readable."""
     settings = Settings.load(env_file, api_key)
     path = context or settings.context_path
     opened = settings.open_context(path)
@@ -80,9 +80,10 @@ async def retire_epoch(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Destroy the key of a past epoch, and with it all data stored under it, wherever copies of them are.
+    """Destroy the key of a past epoch, and its data with it.
 
-    Holds once no copy of the context is left that has the key: backups, other devices, the server (--remote).
+    Nobody can read the data that were stored under it any more, wherever copies of them are. That holds
+    once no copy of the context is left that has the key: backups, other devices, the server (--remote).
     """
     settings = Settings.load(env_file, api_key)
     path = context or settings.context_path

@@ -32,10 +32,11 @@ async def manifest(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Hold a knowledge base against its manifest, by which searches notice what is missing, foreign or old.
+    """Hold a knowledge base against its manifest.
 
-    Opens every row under the context of the settings; exits with 1 unless all fits. After a backup was
-    restored, accept what is there, on every device that has seen more.
+    By it searches notice what is missing, foreign or old. Opens every row under the context of the
+    settings; exits with 1 unless all fits. After a backup was restored, accept what is there, on every device
+    that has seen more.
     """
     from tqdm import tqdm
 

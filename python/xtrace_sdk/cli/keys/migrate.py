@@ -28,11 +28,11 @@ async def migrate(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Encrypt a knowledge base anew: from an old context, also the original SDK's, to that of the settings.
+    """Encrypt a knowledge base anew, under another context.
 
-    In place: chunks keep their ids. Every row is verified. What was stopped goes on where it was. Searches
-    meanwhile find the half that is under their context. The old context's passphrase is
-    XTRACE_OLD_PASS_PHRASE, or asked for.
+    From an old context, also the original SDK's, to that of the settings, and in place: chunks keep their
+    ids. Every row is verified. What was stopped goes on where it was. Searches meanwhile find the half
+    that is under their context. The old context's passphrase is XTRACE_OLD_PASS_PHRASE, or asked for.
     """
     from tqdm import tqdm
 

@@ -25,10 +25,10 @@ def shares(
     json_output: options.Json = False,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Make recovery shares of a context, shown this once: give them to different people.
+    """Make recovery shares of a context, shown this once.
 
-    Any THRESHOLD of them open the context's file without its passphrase; fewer tell nothing. They hold until
-    the next `xtrace keys rewrap`.
+    Give them to different people. Any THRESHOLD of them open the context's file without its passphrase;
+    fewer tell nothing. They hold until the next `xtrace keys rewrap`.
     """
     from xtrace_sdk.x_vec.crypto.recovery import recovery_shares
 
@@ -49,7 +49,7 @@ def recover(
     json_output: options.Json = False,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Open a context by its recovery shares and give it a new passphrase.
+    """Open a context by its shares and give it a new passphrase.
 
     Reads shares from stdin, one a line. The new passphrase is XTRACE_NEW_PASS_PHRASE, or asked for.
     """

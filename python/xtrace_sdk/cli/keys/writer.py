@@ -24,10 +24,11 @@ def writer(
     json_output: options.Json = False,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Make a context for a machine that adds documents and reads none, not even its own.
+    """Make a context for a machine that adds and does not read.
 
-    There, XTRACE_EXECUTION_CONTEXT_PATH names FILE, and `xtrace xvec load` and `upsert` work. Its passphrase
-    is XTRACE_NEW_PASS_PHRASE, or asked for. It serves for the present key epoch.
+    It cannot read what it added itself, either. There, XTRACE_EXECUTION_CONTEXT_PATH names FILE, and
+    `xtrace xvec load` and `upsert` work. Its passphrase is XTRACE_NEW_PASS_PHRASE, or asked for. It
+    serves for the present key epoch.
     """
     settings = Settings.load(env_file)
     if file.exists():

@@ -33,7 +33,7 @@ async def retrieve(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Find the chunks nearest to a text; with --inference, have a language model answer from them."""
+    """Find the chunks nearest to a text. With --inference a language model answers from them."""
     from xtrace_sdk.cli.xvec.session import open_session
     from xtrace_sdk.cli.xvec.show import print_chunks
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever

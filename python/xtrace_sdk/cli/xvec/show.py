@@ -16,7 +16,8 @@ def print_chunks(chunks: Sequence[dict[str, Any]], *, full: bool) -> None:
     for chunk in chunks:
         distance = f"  distance {chunk['distance']}" if "distance" in chunk else ""
         tags = " ".join(f"{name}={value}" for name, value in chunk["meta_data"].items() if value)
-        print(style(f"{chunk['chunk_id']:>6}{distance}", "bold"), style(printable(tags), "cyan"), sep="  ")
+        head = style(f"{chunk['chunk_id']:>6}{distance}", "bold")
+        print(f"{head}  {style(printable(tags), 'cyan')}" if tags else head)
         text = printable(chunk.get("chunk_content", ""))
         shown = text if full else textwrap.shorten(text, 3 * (width - 8), placeholder=" …")
         lines = shown.splitlines() if full else textwrap.wrap(shown, width - 8)

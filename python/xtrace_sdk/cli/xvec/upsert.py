@@ -67,7 +67,7 @@ async def upsert_file(
     api_key: options.ApiKey = None,
     env_file: options.EnvFile = None,
 ) -> None:
-    """Store the texts of one file, replacing what was stored from a file of the same name."""
+    """Store one file, in place of what was stored under its name."""
     from xtrace_sdk.cli.xvec.files import read_texts
     from xtrace_sdk.cli.xvec.ingest import Ingest
     from xtrace_sdk.cli.xvec.session import metadata, open_session
