@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from xtrace_sdk.errors import DecryptionError, NotLoadedError
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.crypto.secrets import SecretBytes
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
@@ -33,6 +35,13 @@ def test_secret_bytes_are_not_shown_or_copied() -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="SecretBytes holds key material"):
             attempt(secret)
+
+
+def test_no_thread_sees_a_key_that_is_being_derived() -> None:
+    provider = PassphraseKeyProvider("correct horse", b"salt")
+    with ThreadPoolExecutor(4) as threads:
+        keys = {bytes(key) for key in threads.map(lambda _: provider.get_key(), range(16))}
+    assert keys == {PassphraseKeyProvider("correct horse", b"salt").get_key()}
 
 
 @pytest.mark.parametrize("encoding", ["authenticated", "plain"])

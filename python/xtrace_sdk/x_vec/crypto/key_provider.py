@@ -108,11 +108,13 @@ class PassphraseKeyProvider(Secret):
 
     def secret_key(self) -> SecretBytes:
         """The key itself, which `close` wipes."""
-        if self._key is None:
+        key = self._key
+        if key is None:
             kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=self.cost, r=SCRYPT_R, p=SCRYPT_P)
-            self._key = SecretBytes(KEY_BYTES)
-            kdf.derive_into(self._passphrase, self._key)
-        return self._key
+            key = SecretBytes(KEY_BYTES)
+            kdf.derive_into(self._passphrase, key)
+            self._key = key  # only now: another thread may ask meanwhile
+        return key
 
     def close(self) -> None:
         """Wipe the key; it is derived again when it is needed."""
