@@ -76,16 +76,7 @@ std::unique_ptr<AffineMap> make(const AffineMapKey& key) {
 }  // namespace
 
 std::unique_ptr<AffineMap> make_affine_map(const AffineMapKey& key) {
-  switch (key.m.bits()) {
-    case 1024:
-      return make<1024>(key);
-    case 1536:
-      return make<1536>(key);
-    case 2048:
-      return make<2048>(key);
-    default:
-      return nullptr;
-  }
+  return of_key_len<AffineMap>(key.m.bits(), [&]<int KeyLen>() { return make<KeyLen>(key); });
 }
 
 }  // namespace xvec::ifma

@@ -74,11 +74,8 @@ class IfmaOwnerEncryptor final : public OwnerEncryptor {
 
     WindowTable& table = side.noise;
     // At least two windows; short exponents, which the self-test has, need no wide ones.
-    table.bits = static_cast<unsigned>(std::clamp<std::size_t>((exponent_bits + 1) / 2, 1, kWindowBits));
-    table.step = 1;
-    table.words = (exponent_bits + 63) / 64;
-    table.windows = std::max<std::size_t>(2, (exponent_bits + table.bits - 1) / table.bits);
-    const std::size_t padded = (table.windows + kLanes - 1) / kLanes * kLanes;
+    const auto bits = static_cast<unsigned>(std::clamp<std::size_t>((exponent_bits + 1) / 2, 1, kWindowBits));
+    const std::size_t padded = lay_out(table, std::max<std::size_t>(2, exponent_bits), bits, 1);
     const std::size_t window_words = Size::entry_words << table.bits;
     entries = SecureBuffer(padded * window_words * sizeof(std::uint64_t), Locking::if_possible);
     table.entries = entries.as<std::uint64_t>();
@@ -117,16 +114,7 @@ std::unique_ptr<OwnerEncryptor> make_owner_encryptor(const OwnerKey& key) {
       (key.g_n % key.q).is_zero()) {
     return nullptr;
   }
-  switch (key.p.bits()) {
-    case 1024:
-      return make<1024>(key);
-    case 1536:
-      return make<1536>(key);
-    case 2048:
-      return make<2048>(key);
-    default:
-      return nullptr;
-  }
+  return of_key_len<OwnerEncryptor>(key.p.bits(), [&]<int KeyLen>() { return make<KeyLen>(key); });
 }
 
 }  // namespace xvec::ifma

@@ -48,16 +48,9 @@ class IfmaProductModulus final : public ProductModulus {
 
 std::unique_ptr<ProductModulus> make_product(const Integer& modulus, std::size_t width) {
   if (!modulus.is_odd() || (modulus.bits() + 7) / 8 != width) return nullptr;
-  switch (width) {
-    case 512:
-      return std::make_unique<IfmaProductModulus<1024>>(modulus);
-    case 768:
-      return std::make_unique<IfmaProductModulus<1536>>(modulus);
-    case 1024:
-      return std::make_unique<IfmaProductModulus<2048>>(modulus);
-    default:
-      return nullptr;
-  }
+  return of_key_len<ProductModulus>(2 * width, [&]<int KeyLen>() -> std::unique_ptr<ProductModulus> {
+    return std::make_unique<IfmaProductModulus<KeyLen>>(modulus);
+  });
 }
 
 }  // namespace xvec::ifma

@@ -68,18 +68,15 @@ class IfmaPublicEncryptor final : public PublicEncryptor {
   AlignedWords make_table(WindowTable& table, const Integer& base, std::size_t count, unsigned step) const {
     table = {nullptr, 0, 0, step, (count * step + 63) / 64};
     if (count == 0) return nullptr;
-    const auto padded_windows = [&](unsigned bits) {
-      return ((count + bits - 1) / bits + kLanes - 1) / kLanes * kLanes;
-    };
-    const auto words = [&](unsigned bits) { return (padded_windows(bits) << bits) * 2 * kLimbs; };
-    table.bits = static_cast<unsigned>(std::min<std::size_t>(kMaxWindowBits, count));
-    while (table.bits > 1 && words(table.bits) * sizeof(std::uint64_t) > kMaxTableBytes) --table.bits;
-    table.windows = (count + table.bits - 1) / table.bits;
-    AlignedWords memory = aligned_words(words(table.bits));
+    const auto words = [&](unsigned bits) { return (lay_out(table, count, bits, step) << bits) * 2 * kLimbs; };
+    auto bits = static_cast<unsigned>(std::min<std::size_t>(kMaxWindowBits, count));
+    while (bits > 1 && words(bits) * sizeof(std::uint64_t) > kMaxTableBytes) --bits;
+    const std::size_t padded = lay_out(table, count, bits, step);
+    AlignedWords memory = aligned_words(words(bits));
     table.entries = memory.get();
 
     const auto one = std::make_unique<Elements>(), start = std::make_unique<Elements>();
-    fill_start(*one, *start, n_, base, padded_windows(table.bits) / kLanes * table.bits * step);
+    fill_start(*one, *start, n_, base, padded / kLanes * bits * step);
     build_windows(tables_, table, *one, *start);
     return memory;
   }
@@ -101,16 +98,7 @@ std::unique_ptr<PublicEncryptor> make(const PublicEncryptionKey& key) {
 std::unique_ptr<PublicEncryptor> make_public_encryptor(const PublicEncryptionKey& key) {
   const auto is_unit = [&](const Integer& x) { return gcd(x % key.n, key.n) == Integer(1); };
   if (!key.n.is_odd() || key.r_bits == 0 || !is_unit(key.g) || !is_unit(key.g_n)) return nullptr;
-  switch ((key.n.bits() + 1) / 2) {
-    case 1024:
-      return make<1024>(key);
-    case 1536:
-      return make<1536>(key);
-    case 2048:
-      return make<2048>(key);
-    default:
-      return nullptr;
-  }
+  return of_key_len<PublicEncryptor>((key.n.bits() + 1) / 2, [&]<int KeyLen>() { return make<KeyLen>(key); });
 }
 
 }  // namespace xvec::ifma

@@ -111,9 +111,10 @@ bool decrypts(const Kernel& kernel, Schedule schedule) {
   return true;
 }
 
-// Exponents of few bits keep the tables small.
+// Exponents of few bits keep the tables small; equal steps between them let each answer follow from the last.
 bool encrypts_as_owner(const Kernel& kernel) {
   Words words(5);
+  constexpr std::uint64_t kStep = 29;
   const Integer p = larger_prime(), q = prime(), n = p * q;
   const OwnerKey key{p,
                      q,
@@ -130,22 +131,25 @@ bool encrypts_as_owner(const Kernel& kernel) {
   for (std::size_t i = 0; i < kItems; ++i) {
     (words.number(kKeyLen) % p).to_limbs(&m_p[i * kWords], kWords);
     (words.number(kKeyLen) % q).to_limbs(&m_q[i * kWords], kWords);
-    r_p[i] = words.next() % 251;
-    r_q[i] = words.next() % 239;
+    r_p[i] = kStep * i;  // no two of which have a digit of four bits in common
+    r_q[i] = kStep * (kItems - 1 - i);
   }
   encryptor->run(m_p.data(), m_q.data(), r_p.data(), r_q.data(), out.data(), kWidth, kItems);
-  const auto side = [&](const Integer& prime, const Integer& scale, const std::uint64_t* m, std::uint64_t r) {
-    const Integer square = prime * prime, s = Integer::from_limbs(m, kWords) * scale % prime;
-    return (Integer(1) + prime * s) * pow_vartime(key.g_n % square, Integer(r), square) % square;
+  const auto agrees = [&](const Integer& prime, const Integer& scale, const std::vector<std::uint64_t>& m,
+                          bool back) {
+    const Integer square = prime * prime, step = pow_vartime(key.g_n % square, Integer(kStep), square);
+    Integer noise = 1;
+    for (std::size_t k = 0; k < kItems; ++k, noise = noise * step % square) {
+      const std::size_t i = back ? kItems - 1 - k : k;
+      const Integer s = Integer::from_limbs(&m[i * kWords], kWords) * scale % prime;
+      if (row(out, i) % square != (Integer(1) + prime * s) * noise % square) return false;
+    }
+    return true;
   };
   for (std::size_t i = 0; i < kItems; ++i) {
-    const Integer c = row(out, i);
-    if (c >= n * n || c % (p * p) != side(p, key.scale_p, &m_p[i * kWords], r_p[i]) ||
-        c % (q * q) != side(q, key.scale_q, &m_q[i * kWords], r_q[i])) {
-      return false;
-    }
+    if (row(out, i) >= n * n) return false;
   }
-  return true;
+  return agrees(p, key.scale_p, m_p, false) && agrees(q, key.scale_q, m_q, true);
 }
 
 bool encrypts_publicly(const Kernel& kernel, bool direct) {
@@ -163,15 +167,21 @@ bool encrypts_publicly(const Kernel& kernel, bool direct) {
   std::vector<std::uint64_t> m(kItems), r(kItems);
   std::vector<std::uint8_t> out(kItems * kWidth);
   for (std::size_t i = 0; i < kItems; ++i) {
-    m[i] = words.next() & 0x15;  // three fields of value 0 or 1
-    r[i] = words.next() % (1u << r_bits);
+    m[i] = (i & 1) | (i & 2) << 1 | (i & 4) << 2;  // three fields of value 0 or 1
+    r[i] = kItems - 2 + i;                         // 7, 8, ..., 15
   }
   encryptor->run(m.data(), r.data(), out.data(), kWidth, kItems);
-  for (std::size_t i = 0; i < kItems; ++i) {
-    if (row(out, i) !=
-        pow_vartime(key.g, Integer(m[i]), modulus) * pow_vartime(key.g_n, Integer(r[i]), modulus) % modulus) {
-      return false;
+  Integer noise = pow_vartime(key.g_n, Integer(r[0]), modulus), powers[3] = {key.g, 0, 0};  // of g, for the fields
+  for (int k = 1; k < 3; ++k) {
+    const Integer square = powers[k - 1] * powers[k - 1] % modulus;
+    powers[k] = square * square % modulus;
+  }
+  for (std::size_t i = 0; i < kItems; ++i, noise = noise * key.g_n % modulus) {
+    Integer expected = noise;
+    for (int k = 0; k < 3; ++k) {
+      if ((i >> k & 1) != 0) expected = expected * powers[k] % modulus;
     }
+    if (row(out, i) != expected) return false;
   }
   return true;
 }

@@ -84,21 +84,22 @@ XVEC_INLINE const Lanes* take_entries(OwnerFrame<KeyLen>& frame, std::size_t win
   return entry;
 }
 
-// The product of `count` >= 2 rounds of entries; find(i) makes the places of round i. Its last second reduction is
-// still to be done.
+// The product of `count` >= 2 rounds of entries; find(i) makes the places of round i, a round before they are read, for
+// the entries come from the second or the third level's cache. Its last second reduction is still to be done.
 template <int KeyLen, class Find>
 XVEC_INLINE void multiply_entries(OwnerFrame<KeyLen>& frame, OwnerPadic<KeyLen>& padic, std::size_t count,
                                   Find find) {
   find(0);
   find(1);
   const Lanes* first = take_entries(frame, 0);
+  if (2 < count) find(2);
   const Lanes* entry = take_entries(frame, 1);
   padic.start(first, entry);
   for (std::size_t i = 2; i <= count; ++i) {
-    if (i < count) find(i);
     padic.multiply(entry);
     if (i == count) return;
     entry = take_entries(frame, i);
+    if (i + 1 < count) find(i + 1);
     padic.then_multiply(entry);
   }
 }
