@@ -78,14 +78,15 @@ XVEC_INLINE void montgomery_quotients(Limb* m, const Limb* sums, const QueryMatr
 }
 
 // columns[2 + k], k < limbs, becomes limb k of r < 2N. columns holds strips * kStripWidth limbs; x two more than the
-// number's, for m0 and m1.
-template <int KeyLen>
-XVEC_INLINE void apply_matrix(Limb* columns, Limb* x, const QueryMatrix<KeyLen>& query) {
+// number's, for m0 and m1. before(strip) runs before every strip: what waits on memory costs least in small portions.
+template <int KeyLen, class Before>
+XVEC_INLINE void apply_matrix(Limb* columns, Limb* x, const QueryMatrix<KeyLen>& query, Before before) {
   using Size = ProductSize<KeyLen>;
   const Lanes mask = broadcast((std::uint64_t{1} << Size::bits) - 1);
   Limb carry{};
   XVEC_ROLLED for (int strip = 0; strip < Size::strips; ++strip) {
     Limb sums[kStripWidth] = {};
+    before(strip);
     if (strip == 0) {
       add_products(sums, x, query.rows[0], Size::limbs);
       montgomery_quotients(x + Size::limbs, sums, query);
@@ -146,17 +147,20 @@ XVEC_INLINE void multiply_rows(const QueryMatrix<KeyLen>& query, const std::uint
   Limb x[Size::limbs + 2], columns[Size::strips * kStripWidth];
   for (std::size_t i = 0; i < count; i += kRows) {
     load_limbs<KeyLen>(x, in + i * stride, stride);
-    // What the next block reads and this one writes.
     const std::uint8_t* next = in + (i + kRows < count ? i + kRows : i) * stride;
-    for (int row = 0; row < kRows; ++row) {
-      for (int k = 0; k < 8 * Size::words; k += 64) {
-        __builtin_prefetch(next + row * stride + k);
-        __builtin_prefetch(out + (i + row) * stride + k, 1);
+    std::uint8_t* const to = out + i * stride;
+    apply_matrix<KeyLen>(columns, x, query, [&](int strip) __attribute__((always_inline)) {
+      // What the next block reads and this one writes.
+      constexpr int kRowLines = 8 * Size::words / 64, kLines = kRows * kRowLines;
+      constexpr int kPerStrip = (kLines + Size::strips - 1) / Size::strips;
+      for (int line = strip * kPerStrip; line < (strip + 1) * kPerStrip && line < kLines; ++line) {
+        const std::size_t at = line / kRowLines * stride + line % kRowLines * 64;
+        __builtin_prefetch(next + at);
+        __builtin_prefetch(to + at, 1);
       }
-    }
-    apply_matrix<KeyLen>(columns, x, query);
+    });
     if (__builtin_expect(may_exceed<KeyLen>(columns + 2, query), 0)) subtract_modulus<KeyLen>(columns + 2, query);
-    store_limbs<KeyLen>(out + i * stride, stride, columns + 2);
+    store_limbs<KeyLen>(to, stride, columns + 2);
   }
 }
 
