@@ -44,7 +44,7 @@ from xtrace_sdk.errors import DecryptionError, InputError, IntegrityError
 from xtrace_sdk.records import Table
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
 from xtrace_sdk.x_vec.crypto.owner_seal import open_from_writer, public_half, seal_to_owner
-from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes, derived
 
 NONCE_BYTES: Final = 24
 _VERSION: Final = 1
@@ -198,10 +198,8 @@ class RecordKeys(Secret):
         """All secrets, derived from the root keys of the epochs."""
 
         def secret(of_epoch: int, writer: bytes) -> SecretBytes:
-            derived = SecretBytes(KEY_BYTES)
             expand = HKDFExpand(SHA256(), KEY_BYTES, b"writer" + writer)
-            expand.derive_into(subkey(_SECRETS, of_epoch), derived)
-            return derived
+            return derived(expand, subkey(_SECRETS, of_epoch), KEY_BYTES)
 
         return cls(
             secret,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from xtrace_sdk.errors import ConfigurationError, DecryptionError, InputError, NotLoadedError, XTraceError
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, as_bytes, undecryptable
-from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes, derived
 
 # scrypt's cost N: fixed by context format v1, which does not store it; that of new sealed contexts; and what
 # stored contexts may ask for, so that no file is weak and none keeps its reader busy (1 GiB at most).
@@ -111,8 +111,7 @@ class PassphraseKeyProvider(Secret):
         key = self._key
         if key is None:
             kdf = Scrypt(salt=self._salt, length=KEY_BYTES, n=self.cost, r=SCRYPT_R, p=SCRYPT_P)
-            key = SecretBytes(KEY_BYTES)
-            kdf.derive_into(self._passphrase, key)
+            key = derived(kdf, self._passphrase, KEY_BYTES)
             self._key = key  # only now: another thread may ask meanwhile
         return key
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from xtrace_sdk.x_vec.crypto.encryption.aes import KEY_BYTES, undecryptable
-from xtrace_sdk.x_vec.crypto.secrets import SecretBytes
+from xtrace_sdk.x_vec.crypto.secrets import SecretBytes, derived
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _INFO: Final = b"xtrace writer's content"
@@ -56,6 +56,5 @@ def public_half(sealing_key: SecretBytes) -> bytes:
 
 
 def _tag(content: bytes, record: bytes, writer_secret: SecretBytes) -> bytes:
-    key = SecretBytes(KEY_BYTES)
-    HKDFExpand(SHA256(), KEY_BYTES, _TAG_KEY).derive_into(writer_secret, key)
+    key = derived(HKDFExpand(SHA256(), KEY_BYTES, _TAG_KEY), writer_secret, KEY_BYTES)
     return hmac.digest(key, len(record).to_bytes(8, "big") + record + content, "sha256")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn, Self
+from typing import NoReturn, Protocol, Self
 
 
 class Secret:
@@ -46,3 +46,19 @@ class SecretBytes(Secret, bytearray):
         return f"{type(self).__name__}(***)"
 
     __str__ = __repr__
+
+
+class KeyDerivation(Protocol):
+    """What `derived` asks of a key derivation function of the library."""
+
+    def derive_into(self, key_material: bytearray, buffer: bytearray) -> int: ...
+
+
+def derived(function: KeyDerivation, secret: bytearray, size: int) -> SecretBytes:
+    """`size` bytes, by a key derivation function."""
+    key = SecretBytes(size)
+    function.derive_into(secret, key)
+    # On its way the library makes ``bytes`` of secrets and frees them as they are; what was freed last is
+    # given out first.
+    _ = [bytes(size) for _ in range(16)]
+    return key

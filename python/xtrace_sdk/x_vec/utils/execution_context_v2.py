@@ -50,7 +50,7 @@ from xtrace_sdk.x_vec.crypto.key_provider import (
     stored_provider,
 )
 from xtrace_sdk.x_vec.crypto.numbers import dump_numbers, load_numbers
-from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes
+from xtrace_sdk.x_vec.crypto.secrets import Secret, SecretBytes, derived
 from xtrace_sdk.x_vec.utils.execution_context_files import check_fields, parse_object
 
 if TYPE_CHECKING:
@@ -236,9 +236,8 @@ def original_pk(text: str) -> str:
 
 
 def _hkdf(key: SecretBytes, context_id: str, label: bytes) -> SecretBytes:
-    derived = SecretBytes(KEY_BYTES)
-    HKDF(SHA256(), KEY_BYTES, salt=bytes.fromhex(context_id), info=label).derive_into(key, derived)
-    return derived
+    function = HKDF(SHA256(), KEY_BYTES, salt=bytes.fromhex(context_id), info=label)
+    return derived(function, key, KEY_BYTES)
 
 
 def _seal(key: SecretBytes, plain: bytes | SecretBytes, data: bytes) -> str:
