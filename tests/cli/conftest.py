@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from xtrace_sdk.cli import app
 from xtrace_sdk.cli.demo.process import ServerProcess
+from xtrace_sdk.x_vec.utils import execution_context
 
 # No test may write into the keyring of whoever runs it.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
@@ -66,6 +67,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> 
     options = ["--api-url", server.url, "--org-id", server.org_id, "--dimensions", "256"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # Every command opens the context; how dear that is, other tests look at.
+        patch.setattr(execution_context, "COST", 2**14)
         done = CliRunner().invoke(app, ["init", *options], env=environment)
     assert done.exit_code == 0, done.output
     return folder
