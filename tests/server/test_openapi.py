@@ -9,7 +9,7 @@ import pytest
 
 from xtrace_sdk import wire
 
-CASES = int(os.environ.get("SCHEMATHESIS_CASES", "3"))  # per operation; the long run: 500
+CASES = int(os.environ.get("SCHEMATHESIS_CASES", "3"))  # per operation; docs/testing.md has the long run
 SECONDS = 600 + 20 * CASES
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
