@@ -79,7 +79,7 @@ TEST_P(Masks, ShakeManyMessagesAsOneByOne) {
           Bytes expected(size);
           shake256(expected, std::span(in).subspan(i * length, length));
           expected.resize(stride, 0xee);  // what lies between results stays
-          ASSERT_TRUE(std::equal(expected.begin(), expected.end(), &out[i * stride]))
+          ASSERT_TRUE(std::equal(expected.begin(), expected.end(), out.data() + i * stride))
               << count << " messages of " << length << " bytes, " << size << " bytes of each, at " << i;
         }
       }
