@@ -42,6 +42,34 @@ def load(path: Path) -> Run:
     raise ValueError(f"{path}: not a result of this harness, of Google Benchmark or of pytest-benchmark")
 
 
+def essence(path: Path) -> tuple[str, str] | None:
+    """(name, text) of what `load` needs of a file of Google Benchmark or pytest-benchmark, without the rest.
+
+    None for a file of another kind.
+    """
+    data = json.loads(path.read_text())
+    kept: dict[str, Any]
+    if "benchmarks" in data and "context" in data:
+        context = {name: data["context"][name] for name in ("date", "mhz_per_cpu", "num_cpus")}
+        fields = ("name", "run_type", "real_time", "cpu_time", "time_unit")
+        runs = [entry for entry in data["benchmarks"] if entry["run_type"] == "iteration"]
+        kept = {"context": context, "benchmarks": [{name: one[name] for name in fields} for one in runs]}
+        return "kernels.json", json.dumps(kept, indent=1) + "\n"
+    if "benchmarks" in data and "machine_info" in data:
+        machine = data["machine_info"]
+        cpu = {name: text for name, text in machine["cpu"].items() if name == "brand_raw"}
+        kept = {
+            "datetime": data["datetime"],
+            "machine_info": {"machine": machine["machine"], "cpu": cpu},
+            "benchmarks": [
+                {"name": one["name"], "stats": {name: one["stats"][name] for name in ("median", "min")}}
+                for one in data["benchmarks"]
+            ],
+        }
+        return "python.json", json.dumps(kept, indent=1) + "\n"
+    return None
+
+
 def compare(old: Run, new: Run, tolerance: float) -> tuple[str, list[str]]:
     """A table of then and now, and what became slower by more than `tolerance`.
 

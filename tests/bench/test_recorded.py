@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "bench" / "baseline" / "search.json"
 
@@ -58,3 +60,18 @@ def test_a_smoke_run_cannot_be_recorded(tmp_path):
     done = bench("record", smoke)
     assert done.returncode == 1
     assert "smoke" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["kernels.json", "python.json"])
+def test_the_recorded_runs_of_other_harnesses_serve_for_comparison(name, tmp_path):
+    recorded = RECORDED.parent / name
+    assert bench("compare", recorded, recorded).returncode == 0
+    slower = json.loads(recorded.read_text())
+    for entry in slower["benchmarks"]:
+        times = entry.get("stats", entry)
+        times.update({what: 2 * time for what, time in times.items() if isinstance(time, float)})
+    other = tmp_path / name
+    other.write_text(json.dumps(slower))
+    done = bench("compare", recorded, other)
+    assert done.returncode == 1
+    assert done.stderr.count("slower: ") == len({entry["name"] for entry in slower["benchmarks"]})
