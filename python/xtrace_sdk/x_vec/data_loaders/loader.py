@@ -18,7 +18,7 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.x_vec.crypto.authenticated import write_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
-from xtrace_sdk.x_vec.manifests import Manifests
+from xtrace_sdk.x_vec.manifests import Manifests, ManifestSource
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.xtrace_types import (
@@ -32,7 +32,7 @@ from xtrace_sdk.x_vec.utils.xtrace_types import (
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
     from xtrace_sdk.integrations.uploads import UploadReport
-    from xtrace_sdk.manifests import Keeper, StoredManifest
+    from xtrace_sdk.manifests import Keeper
     from xtrace_sdk.x_vec.crypto.authenticated import RecordKeys
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
     from xtrace_sdk.x_vec.utils.execution_context_writer import WriteOnlyClient, WriterContext
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _EMBEDDINGS_AT_ONCE: Final = 8
 
 
-class ChunkStore(Protocol):
+class ChunkStore(ManifestSource, Protocol):
     """Where chunks go: the calls of ``XTraceIntegration`` that this module makes."""
 
     async def register_public_context(self, data: Mapping[str, Any], context_id: str) -> None: ...
@@ -79,15 +79,6 @@ class ChunkStore(Protocol):
         keeper: Keeper | None = None,
     ) -> dict[str, Any]: ...
     def keep(self, context_id: str, keeper: Keeper) -> None: ...
-    async def look_up_manifest(
-        self,
-        kb_id: str,
-        context_id: str,
-        *,
-        chunk_ids: Sequence[int] = (),
-        keys: Sequence[str] = (),
-        everything: bool = False,
-    ) -> StoredManifest: ...
 
 
 class DataLoader:

@@ -19,14 +19,13 @@ from xtrace_sdk.wire import RECORD, Distances
 from xtrace_sdk.x_vec.crypto.authenticated import RecordQuery, altered, has_duplicates, read_records
 from xtrace_sdk.x_vec.crypto.bits import binarise
 from xtrace_sdk.x_vec.crypto.core_client import positive
-from xtrace_sdk.x_vec.manifests import Manifests
+from xtrace_sdk.x_vec.manifests import Manifests, ManifestSource
 from xtrace_sdk.x_vec.utils.background import gather, in_thread
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.stored_chunks import retired
 
 if TYPE_CHECKING:
     from xtrace_sdk._core import Progress
-    from xtrace_sdk.manifests import StoredManifest
     from xtrace_sdk.x_vec.crypto.core_client import CorePaillierClient
     from xtrace_sdk.x_vec.utils.pins import Pins
 
@@ -38,7 +37,7 @@ _NOT_FOUND: Final = 404
 _PROJECTION: Final = ("chunk_id", "chunk_content", "tag1", "tag2", "tag3", "tag4", "tag5", "facets")
 
 
-class ChunkSource(Protocol):
+class ChunkSource(ManifestSource, Protocol):
     """What is searched: the calls of ``XTraceIntegration`` that this module makes."""
 
     async def register_public_context(self, data: Mapping[str, Any], context_id: str) -> None: ...
@@ -52,15 +51,6 @@ class ChunkSource(Protocol):
         *,
         manifests: list[str | None] | None = None,
     ) -> AsyncGenerator[Distances]: ...
-    async def look_up_manifest(
-        self,
-        kb_id: str,
-        context_id: str,
-        *,
-        chunk_ids: Sequence[int] = (),
-        keys: Sequence[str] = (),
-        everything: bool = False,
-    ) -> StoredManifest: ...
     async def get_chunk_by_id(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
     ) -> list[dict[str, Any]]: ...
