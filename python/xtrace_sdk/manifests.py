@@ -7,13 +7,15 @@ it has every change of rows sent together with the manifest after it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from xtrace_sdk import wire
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.answers import Answer
     from xtrace_sdk.integrations.uploads import Batch
+
+REFUSED: Final = 412  # the status of a change whose manifest does not follow from the one in force
 
 
 class Send(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
@@ -14,13 +14,10 @@ from xtrace_sdk.errors import InputError
 from xtrace_sdk.integrations.answers import Answer
 from xtrace_sdk.integrations.arguments import Json, MetaFilter, checked_id, filter_object, integers
 from xtrace_sdk.integrations.errors import ConflictError, WrongTypeError
-from xtrace_sdk.manifests import Change, Keeper, Send, StoredManifest, StoredRow
+from xtrace_sdk.manifests import REFUSED, Change, Keeper, Send, StoredManifest, StoredRow
 
 if TYPE_CHECKING:
     from xtrace_sdk.integrations.uploads import Batch
-
-
-REFUSED: Final = 412
 
 
 class ManifestCalls(ABC):

@@ -49,10 +49,10 @@ from xtrace_sdk.integrations.errors import (
     NotFoundError,
     WrongTypeError,
 )
-from xtrace_sdk.integrations.manifests import REFUSED, ManifestCalls, manifest_headers
+from xtrace_sdk.integrations.manifests import ManifestCalls, manifest_headers
 from xtrace_sdk.integrations.transport import Arriving, Traffic, Transport
 from xtrace_sdk.integrations.uploads import Batch, Index, UploadReport, batches, ciphertext_rows, in_order
-from xtrace_sdk.manifests import Change, Keeper
+from xtrace_sdk.manifests import REFUSED, Change, Keeper
 
 API_URL: Final = "https://api.production.xtrace.ai"
 ADMIN_API_URL: Final = "https://api.xtrace.ai/api"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from xtrace_sdk import wire
 from xtrace_sdk.errors import ApiError, InputError, IntegrityError
-from xtrace_sdk.manifests import Change, Send, StoredManifest, manifest_tags
+from xtrace_sdk.manifests import REFUSED, Change, Send, StoredManifest, manifest_tags
 from xtrace_sdk.records import Table, as_table
 from xtrace_sdk.x_vec.crypto.authenticated import read_records
 from xtrace_sdk.x_vec.crypto.manifest import EMPTY, Manifest, ManifestKeys
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 20
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-_CHANGED: Final = 412
 
 
 class ManifestSource(Protocol):
@@ -230,7 +229,7 @@ class Manifests:
                 try:
                     return await self._sent(kb_id, change, send, self._remembered(kb_id, batch.manifests))
                 except ApiError as error:
-                    if error.status != _CHANGED:
+                    if error.status != REFUSED:
                         raise
                 if (answer := await self._answered(kb_id, change)) is not None:
                     return answer
@@ -244,7 +243,7 @@ class Manifests:
                 except ApiError as error:
                     # Refused in the very state that it was made for, it is not another's change that it met.
                     again = refused is not None and _expected(steps) == _expected(refused)
-                    if error.status != _CHANGED or attempt == _ATTEMPTS - 1 or again:
+                    if error.status != REFUSED or attempt == _ATTEMPTS - 1 or again:
                         raise
                 refused = steps
                 pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)

@@ -76,9 +76,8 @@ def exchanged(org_id: str, kb: int, context_id: str, expected: str, sealed: byte
     out. Raises PreconditionError.
     """
     no = yield from context_number(org_id, context_id)
-    found = yield from row(f"{_SELECT} WHERE kb = ? AND context = ?", kb, no)
     try:
-        present = None if found is None else _whole(kb, found)
+        present = yield from in_force(kb, no)
     except DamagedError:
         present = None
     else:
